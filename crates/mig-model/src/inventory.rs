@@ -1,0 +1,122 @@
+//! What a node has, as the driver told it in one pass.
+
+use serde::Serialize;
+
+use crate::identity::{GpuUuid, MigUuid};
+use crate::profile::Profile;
+
+/// One reading of the node's GPUs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct NodeInventory {
+    /// Versions of the driver that told it.
+    pub driver: Driver,
+    /// The GPUs by index.
+    pub gpus: Vec<Gpu>,
+    /// GPUs that have not said who they are since the agent started.
+    pub unreadable: Vec<UnreadableGpu>,
+}
+
+/// Versions, as NVML writes them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Driver {
+    /// Of the kernel driver: `580.159.04`.
+    pub version: String,
+    /// Of the library: `13.580.159.04`.
+    pub nvml: String,
+}
+
+/// A GPU and how it is cut.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Gpu {
+    /// NVML's index: the order of PCI addresses, not stable across hardware changes.
+    pub index: u32,
+    /// Who it is.
+    pub uuid: GpuUuid,
+    /// The product's name: `NVIDIA A100-SXM4-40GB`.
+    pub name: String,
+    /// `/dev/nvidia<minor>`.
+    pub minor: u32,
+    /// PCI address as the kernel writes it: `0000:07:00.0`.
+    pub pci_address: String,
+    /// NUMA node of its PCI slot, where the kernel knows one.
+    pub numa_node: Option<u32>,
+    /// MIG mode, now and after the next reset.
+    pub mig: MigMode,
+    /// GPU instances that have at least one compute instance, by placement.
+    pub instances: Vec<GpuInstance>,
+    /// Why it can't be used at present; what is above is then the last that was known.
+    pub fault: Option<Fault>,
+}
+
+/// A GPU that has an index and no more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct UnreadableGpu {
+    /// NVML's index.
+    pub index: u32,
+    /// What the driver said.
+    pub fault: Fault,
+}
+
+/// What went wrong, for people and for machines.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Fault {
+    /// A word for metrics and tests: `GpuIsLost`.
+    pub kind: &'static str,
+    /// One line that says what was tried and what the driver answered.
+    pub message: String,
+}
+
+/// Whether a GPU is cut into instances.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "state")]
+pub enum MigMode {
+    /// This GPU cannot be cut.
+    Unsupported,
+    /// The driver's answer.
+    Known {
+        /// In force.
+        enabled: bool,
+        /// In force after the next reset of the GPU.
+        pending: bool,
+    },
+}
+
+impl MigMode {
+    /// Whether MIG is in force.
+    pub fn is_enabled(self) -> bool {
+        matches!(self, Self::Known { enabled: true, .. })
+    }
+}
+
+/// A GPU instance: a share of memory, engines and compute slices.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct GpuInstance {
+    /// NVML's id, unique on its GPU; says nothing of the placement.
+    pub id: u32,
+    /// Its kind.
+    pub profile: Profile,
+    /// Where it lies.
+    pub placement: Placement,
+    /// What processes run on, by id.
+    pub compute_instances: Vec<ComputeInstance>,
+}
+
+/// A compute instance: what CUDA calls a MIG device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ComputeInstance {
+    /// NVML's id, unique in its GPU instance.
+    pub id: u32,
+    /// Its kind: the GPU instance's, or a part of it.
+    pub profile: Profile,
+    /// Who it is.
+    pub uuid: MigUuid,
+}
+
+/// A stretch of a GPU's memory slices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Placement {
+    /// The first memory slice.
+    pub start: u32,
+    /// How many.
+    pub size: u32,
+}

@@ -1,0 +1,142 @@
+//! Resource names as pods ask for them: `nvidia.com/mig-1g.5gb`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Serialize, Serializer};
+
+use crate::profile::Profile;
+
+/// Kubernetes allows 63 characters after the slash and a DNS name before it.
+const LONGEST_DOMAIN: usize = 253;
+
+/// The part before the slash; `nvidia.com` unless a node runs beside NVIDIA's own plugin.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ResourceDomain(String);
+
+/// A text that cannot be the domain of an extended resource.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ResourceError {
+    /// Not a DNS name.
+    #[error("{0:?} is not a resource domain, expected a DNS name such as nvidia.com")]
+    Domain(String),
+    /// Kubernetes keeps these for itself.
+    #[error("{0:?} is not a resource domain: Kubernetes keeps kubernetes.io and what ends in it for itself")]
+    Reserved(String),
+}
+
+/// An extended resource: domain and name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ResourceName {
+    domain: ResourceDomain,
+    name: String,
+}
+
+impl Default for ResourceDomain {
+    fn default() -> Self {
+        Self("nvidia.com".to_owned())
+    }
+}
+
+impl FromStr for ResourceDomain {
+    type Err = ResourceError;
+
+    fn from_str(text: &str) -> Result<Self, ResourceError> {
+        let is_label = |label: &str| {
+            let inner = label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+            (1..=63).contains(&label.len()) && inner && !label.starts_with('-') && !label.ends_with('-')
+        };
+        if text.len() > LONGEST_DOMAIN || !text.split('.').all(is_label) {
+            return Err(ResourceError::Domain(text.chars().take(80).collect()));
+        }
+        if text == "kubernetes.io" || text.ends_with(".kubernetes.io") || text.starts_with("requests.") {
+            return Err(ResourceError::Reserved(text.to_owned()));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for ResourceDomain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl ResourceName {
+    /// `<domain>/mig-<profile>`.
+    pub fn mig(domain: &ResourceDomain, profile: &Profile) -> Self {
+        Self { domain: domain.clone(), name: format!("mig-{}", profile.resource_suffix()) }
+    }
+
+    /// `<domain>/gpu`: whole GPUs, and every MIG device under the strategy `single`.
+    pub fn gpu(domain: &ResourceDomain) -> Self {
+        Self { domain: domain.clone(), name: "gpu".to_owned() }
+    }
+
+    /// The part after the slash.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The part before the slash.
+    pub fn domain(&self) -> &ResourceDomain {
+        &self.domain
+    }
+
+    /// Whether a name that the kubelet mentions is one that this domain's agent may have registered.
+    pub fn recognise(text: &str, domain: &ResourceDomain) -> Option<Self> {
+        let name = text.strip_prefix(&domain.0)?.strip_prefix('/')?;
+        let is_ours = name == "gpu" || name.starts_with("mig-");
+        is_ours.then(|| Self { domain: domain.clone(), name: name.to_owned() })
+    }
+}
+
+impl fmt::Display for ResourceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&format!("{}/{}", self.domain, self.name))
+    }
+}
+
+impl Serialize for ResourceName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn domains_are_dns_names() {
+        for good in ["nvidia.com", "a", "mig.example-1.org"] {
+            assert_eq!(good.parse::<ResourceDomain>().unwrap().to_string(), good);
+        }
+        for bad in [
+            "",
+            "Nvidia.com",
+            "nvidia..com",
+            "nvidia.com/",
+            "-a.com",
+            "a_b.com",
+            "kubernetes.io",
+            "x.kubernetes.io",
+            &"a.".repeat(130),
+        ] {
+            assert!(bad.parse::<ResourceDomain>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn only_names_that_we_give_are_recognised() {
+        let domain = ResourceDomain::default();
+        let profile = "1g.10gb+me".parse().unwrap();
+        let name = ResourceName::mig(&domain, &profile);
+        assert_eq!(name.to_string(), "nvidia.com/mig-1g.10gb.me");
+        assert_eq!(ResourceName::recognise("nvidia.com/mig-1g.10gb.me", &domain), Some(name));
+        assert_eq!(ResourceName::recognise("nvidia.com/gpu", &domain), Some(ResourceName::gpu(&domain)));
+        for other in ["nvidia.com/hostdev", "nvidia.comx/gpu", "amd.com/gpu", "nvidia.com", ""] {
+            assert_eq!(ResourceName::recognise(other, &domain), None, "{other:?}");
+        }
+    }
+}

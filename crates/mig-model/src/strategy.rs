@@ -1,0 +1,189 @@
+//! Which device is offered under which resource name: NVIDIA's strategies `none`, `single` and `mixed`.
+//!
+//! One difference from NVIDIA's plugin: a GPU that does not fit the strategy is left out and named, and the others are
+//! offered; theirs refuses the whole node.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use crate::inventory::{Fault, Gpu, NodeInventory};
+use crate::profile::Profile;
+use crate::resource::{ResourceDomain, ResourceName};
+
+/// How MIG devices are named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Strategy {
+    /// MIG is ignored: every GPU is offered whole.
+    None,
+    /// All MIG devices of the node are alike and are offered as whole GPUs are.
+    Single,
+    /// Each profile is a resource of its own; GPUs that are not cut are offered whole.
+    #[default]
+    Mixed,
+}
+
+/// A text that is no strategy.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a MIG strategy, expected none, single or mixed")]
+pub struct StrategyError(String);
+
+impl FromStr for Strategy {
+    type Err = StrategyError;
+
+    fn from_str(text: &str) -> Result<Self, StrategyError> {
+        match text {
+            "none" => Ok(Self::None),
+            "single" => Ok(Self::Single),
+            "mixed" => Ok(Self::Mixed),
+            _ => Err(StrategyError(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for Strategy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::None => "none",
+            Self::Single => "single",
+            Self::Mixed => "mixed",
+        })
+    }
+}
+
+/// One thing that a container can be given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// The UUID of the MIG device or GPU.
+    pub id: String,
+    /// The UUID of the GPU that it is, or is a part of.
+    pub gpu: String,
+    /// The MIG device's kind; nothing for a whole GPU.
+    pub profile: Option<Profile>,
+    /// NUMA node of the GPU.
+    pub numa_node: Option<u32>,
+    /// Why it can't be used at present.
+    pub fault: Option<Fault>,
+}
+
+/// What a node offers, and what it has but does not offer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Offers {
+    /// By resource, each in the order of GPUs and placements.
+    pub resources: BTreeMap<ResourceName, Vec<Device>>,
+    /// GPUs of which nothing, or not all, is offered.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// A GPU that does not fit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftOut {
+    /// NVML's index.
+    pub gpu: u32,
+    /// Why, and what to do, in one line.
+    pub reason: String,
+}
+
+/// Names every device of the node.
+pub fn assign(inventory: &NodeInventory, strategy: Strategy, domain: &ResourceDomain) -> Offers {
+    let mut offers = Offers::default();
+    for gpu in &inventory.unreadable {
+        offers.leave_out(gpu.index, gpu.fault.message.clone());
+    }
+    match strategy {
+        Strategy::None => inventory.gpus.iter().for_each(|gpu| offers.add_whole(gpu, domain)),
+        Strategy::Mixed => inventory.gpus.iter().for_each(|gpu| offers.add_mixed(gpu, domain)),
+        Strategy::Single => offers.add_single(inventory, domain),
+    }
+    offers
+}
+
+// === impl Offers ===
+
+impl Offers {
+    fn leave_out(&mut self, gpu: u32, reason: impl Into<String>) {
+        self.left_out.push(LeftOut { gpu, reason: reason.into() });
+    }
+
+    fn add_whole(&mut self, gpu: &Gpu, domain: &ResourceDomain) {
+        let device = Device {
+            id: gpu.uuid.to_string(),
+            gpu: gpu.uuid.to_string(),
+            profile: None,
+            numa_node: gpu.numa_node,
+            fault: gpu.fault.clone(),
+        };
+        self.resources.entry(ResourceName::gpu(domain)).or_default().push(device);
+    }
+
+    fn add_mixed(&mut self, gpu: &Gpu, domain: &ResourceDomain) {
+        if !gpu.mig.is_enabled() {
+            return self.add_whole(gpu, domain);
+        }
+        if mig_devices(gpu).next().is_none() {
+            self.leave_out(gpu.index, NOTHING_CUT);
+        }
+        for device in mig_devices(gpu) {
+            let Some(profile) = &device.profile else { continue };
+            self.resources.entry(ResourceName::mig(domain, profile)).or_default().push(device);
+        }
+    }
+
+    fn add_single(&mut self, inventory: &NodeInventory, domain: &ResourceDomain) {
+        let Some(profile) = prevailing_profile(inventory) else {
+            for gpu in &inventory.gpus {
+                match gpu.mig.is_enabled() {
+                    // NVIDIA's plugin offers whole GPUs only on nodes where none has MIG on; here the others stay of use.
+                    false => self.add_whole(gpu, domain),
+                    true => self.leave_out(gpu.index, NOTHING_CUT),
+                }
+            }
+            return;
+        };
+        for gpu in &inventory.gpus {
+            if !gpu.mig.is_enabled() {
+                self.leave_out(
+                    gpu.index,
+                    format!("MIG is off here, but the strategy single offers the node's {profile} devices: cut this GPU too, or use mixed"),
+                );
+            } else if gpu.instances.is_empty() {
+                self.leave_out(gpu.index, NOTHING_CUT);
+            } else if let Some(other) = mig_devices(gpu).filter_map(|d| d.profile).find(|p| *p != profile) {
+                self.leave_out(
+                    gpu.index,
+                    format!("has {other}, but the strategy single offers the node's {profile} devices: cut this GPU alike, or use mixed"),
+                );
+            } else {
+                self.resources.entry(ResourceName::gpu(domain)).or_default().extend(mig_devices(gpu));
+            }
+        }
+    }
+}
+
+const NOTHING_CUT: &str = "MIG is on and nothing is cut: create instances (migctl create instance), or turn MIG off";
+
+/// The profile of most of the GPUs that are cut into one kind; of the first such GPU if it's a draw.
+fn prevailing_profile(inventory: &NodeInventory) -> Option<Profile> {
+    let uniform = |gpu: &Gpu| {
+        let mut profiles = mig_devices(gpu).filter_map(|device| device.profile);
+        let first = profiles.next().filter(|_| gpu.mig.is_enabled())?;
+        profiles.all(|other| other == first).then_some(first)
+    };
+    let kinds: Vec<Profile> = inventory.gpus.iter().filter_map(uniform).collect();
+    let votes = |profile: &Profile| kinds.iter().filter(|kind| *kind == profile).count();
+    kinds.iter().rev().max_by_key(|profile| votes(profile)).cloned()
+}
+
+/// The GPU's MIG devices by placement.
+fn mig_devices(gpu: &Gpu) -> impl Iterator<Item = Device> {
+    gpu.instances.iter().flat_map(|instance| &instance.compute_instances).map(|instance| Device {
+        id: instance.uuid.to_string(),
+        gpu: gpu.uuid.to_string(),
+        profile: Some(instance.profile.clone()),
+        numa_node: gpu.numa_node,
+        fault: gpu.fault.clone(),
+    })
+}
+
+#[cfg(test)]
+mod tests;
