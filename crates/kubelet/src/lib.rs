@@ -1,13 +1,40 @@
-//! The kubelet's side of the wire (being written).
+//! The kubelet's side of the wire: its device-plugin and podresources APIs, where its sockets are, and how to notice
+//! that it has started anew. Knows nothing of GPUs.
 
-/// The device-plugin API.
+mod error;
+mod paths;
+mod podresources_client;
+mod registration;
+mod socket;
+mod watch;
+
+pub use error::{CallError, causes};
+pub use paths::KubeletPaths;
+pub use podresources_client::{Holding, list_holdings};
+pub use registration::{API_VERSION, Registration, register};
+pub use socket::SocketIdentity;
+pub use watch::{DirectoryState, watch_directory};
+
+/// `v1beta1`, the device-plugin API, generated from `proto/deviceplugin.proto`.
 pub mod deviceplugin {
-    #![allow(missing_docs, unreachable_pub, clippy::allow_attributes_without_reason, reason = "generated code")]
+    #![allow(
+        missing_docs,
+        unreachable_pub,
+        unused_qualifications,
+        clippy::allow_attributes_without_reason,
+        reason = "generated code"
+    )]
     tonic::include_proto!("v1beta1");
 }
 
-/// The podresources API.
+/// `v1`, the podresources API, generated from `proto/podresources.proto`.
 pub mod podresources {
-    #![allow(missing_docs, unreachable_pub, clippy::allow_attributes_without_reason, reason = "generated code")]
+    #![allow(
+        missing_docs,
+        unreachable_pub,
+        unused_qualifications,
+        clippy::allow_attributes_without_reason,
+        reason = "generated code"
+    )]
     tonic::include_proto!("v1");
 }

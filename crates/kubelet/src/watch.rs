@@ -1,0 +1,135 @@
+//! Notices that the kubelet, or somebody, changed something in the device-plugins directory.
+//!
+//! inotify tells of it at once; a slow poll stands behind it, since the directory itself may be deleted and made anew,
+//! and a watch on the old one then says nothing.
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use inotify::{EventMask, EventStream, Inotify, WatchMask};
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_stream::StreamExt as _;
+
+use crate::paths::KubeletPaths;
+use crate::socket::SocketIdentity;
+
+/// While all is well, inotify has the word.
+const SLOW: Duration = Duration::from_secs(10);
+/// While there is no directory to watch.
+const FAST: Duration = Duration::from_millis(200);
+
+/// What is there now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DirectoryState {
+    /// The kubelet's socket, if it has one.
+    pub kubelet: Option<SocketIdentity>,
+    /// Goes up with every change seen in the directory, so that plugins look after their own sockets.
+    pub changes: u64,
+}
+
+/// Publishes the state of the directory for as long as somebody listens.
+pub async fn watch_directory(paths: KubeletPaths, state: watch::Sender<DirectoryState>) {
+    let directory = paths.device_plugins();
+    let socket = paths.registration_socket();
+    let mut watched: Option<(SocketIdentity, EventStream<Vec<u8>>)> = None;
+    let mut told = false;
+    loop {
+        let current = identity_of_directory(&directory);
+        if watched.as_ref().map(|(identity, _)| *identity) != current {
+            watched = None;
+            match current.map(|identity| (identity, open(&directory))) {
+                Some((identity, Ok(stream))) => watched = Some((identity, stream)),
+                Some((_, Err(error))) if !told => {
+                    told = true;
+                    let every = FAST.as_millis();
+                    tracing::warn!(directory = %directory.display(), %error, "unable to watch the kubelet's directory, looking at it every {every} ms instead");
+                }
+                _ => {}
+            }
+        }
+        publish(&state, &socket);
+        if state.is_closed() {
+            return;
+        }
+        let Some((_, events)) = &mut watched else {
+            tokio::time::sleep(FAST).await;
+            continue;
+        };
+        // After a timeout things are looked at all the same.
+        if let Ok(next) = timeout(SLOW, events.next()).await {
+            let gone = EventMask::IGNORED | EventMask::DELETE_SELF | EventMask::MOVE_SELF;
+            let goes_on = matches!(&next, Some(Ok(event)) if !event.mask.intersects(gone));
+            // A new directory may have the old one's inode, and nothing would tell them apart.
+            watched = watched.filter(|_| goes_on);
+        }
+    }
+}
+
+fn publish(state: &watch::Sender<DirectoryState>, socket: &Path) {
+    let kubelet = SocketIdentity::of(socket);
+    state.send_modify(|state| *state = DirectoryState { kubelet, changes: state.changes + 1 });
+}
+
+fn open(directory: &Path) -> io::Result<EventStream<Vec<u8>>> {
+    let inotify = Inotify::init()?;
+    let mask = WatchMask::CREATE | WatchMask::DELETE | WatchMask::MOVE | WatchMask::DELETE_SELF | WatchMask::MOVE_SELF;
+    inotify.watches().add(directory, mask | WatchMask::ONLYDIR)?;
+    inotify.into_event_stream(vec![0; 4096])
+}
+
+fn identity_of_directory(directory: &Path) -> Option<SocketIdentity> {
+    let metadata = std::fs::metadata(directory).ok().filter(std::fs::Metadata::is_dir)?;
+    Some(SocketIdentity::without_time(&metadata))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    async fn eventually(
+        state: &mut watch::Receiver<DirectoryState>,
+        condition: impl Fn(&DirectoryState) -> bool,
+    ) -> DirectoryState {
+        let found = timeout(Duration::from_secs(20), state.wait_for(|state| condition(state))).await;
+        *found.expect("the change was never seen").unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_kubelet_that_comes_goes_and_moves_is_seen() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = KubeletPaths::new(root.path());
+        let (sender, mut state) = watch::channel(DirectoryState { kubelet: None, changes: 0 });
+        let watcher = tokio::spawn(watch_directory(paths.clone(), sender));
+
+        // No directory yet: the agent may start before the kubelet was ever run.
+        eventually(&mut state, |state| state.kubelet.is_none() && state.changes > 0).await;
+        std::fs::create_dir(paths.device_plugins()).unwrap();
+        let first = UnixListener::bind(paths.registration_socket()).unwrap();
+        let one = eventually(&mut state, |state| state.kubelet.is_some()).await.kubelet;
+
+        std::fs::remove_file(paths.registration_socket()).unwrap();
+        eventually(&mut state, |state| state.kubelet.is_none()).await;
+        let _second = UnixListener::bind(paths.registration_socket()).unwrap();
+        let two = eventually(&mut state, |state| state.kubelet.is_some()).await.kubelet;
+        assert_ne!(one, two);
+        drop(first);
+
+        // Some node setups recreate the whole directory.
+        std::fs::remove_dir_all(paths.device_plugins()).unwrap();
+        eventually(&mut state, |state| state.kubelet.is_none()).await;
+        std::fs::create_dir(paths.device_plugins()).unwrap();
+        let _third = UnixListener::bind(paths.registration_socket()).unwrap();
+        eventually(&mut state, |state| state.kubelet.is_some()).await;
+        std::fs::remove_file(paths.registration_socket()).unwrap();
+        eventually(&mut state, |state| state.kubelet.is_none()).await;
+
+        drop(state);
+        // The next event lets it notice that nobody listens.
+        std::fs::write(paths.device_plugins().join("x"), "").unwrap();
+        timeout(Duration::from_secs(20), watcher).await.unwrap().unwrap();
+    }
+}
