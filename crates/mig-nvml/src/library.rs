@@ -1,0 +1,123 @@
+//! Where the driver's library is.
+
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+const NAME: &str = "libnvidia-ml.so.1";
+
+/// Below a driver root, in the order in which they are tried. Debian, Fedora, and what NVIDIA's containers use; the
+/// last two are GKE's and Talos's.
+const FOLDERS: [&str; 10] = [
+    "usr/lib64",
+    "usr/lib/x86_64-linux-gnu",
+    "usr/lib/aarch64-linux-gnu",
+    "lib64",
+    "lib/x86_64-linux-gnu",
+    "lib/aarch64-linux-gnu",
+    "usr/lib",
+    "usr/lib/nvidia",
+    "home/kubernetes/bin/nvidia/lib64",
+    "usr/local/glibc/usr/lib",
+];
+
+/// Where the GPU operator's driver container shows its root to the node.
+const OPERATOR_ROOT: &str = "run/nvidia/driver";
+
+/// What to hand to the dynamic loader.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Library {
+    /// This very file.
+    File(PathBuf),
+    /// The loader shall look for it: `LD_LIBRARY_PATH`, its cache, its default folders.
+    Loader,
+}
+
+/// No library to load.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LibraryError {
+    /// The path that was asked for does not exist.
+    #[error("there is no NVML library at {}: check --nvml-library", .0.display())]
+    Absent(PathBuf),
+    /// It is there, or nowhere, and does not load.
+    #[error("unable to load NVML: {reason}{searched}")]
+    Unloadable {
+        /// What the loader said.
+        reason: String,
+        /// Where we looked before, with an introduction.
+        searched: String,
+    },
+}
+
+impl Library {
+    /// The given path, or the first that exists below the driver root, or the loader's choice.
+    pub fn find(given: Option<&Path>, driver_root: &Path) -> Result<Self, LibraryError> {
+        if let Some(path) = given {
+            return if path.is_file() {
+                Ok(Self::File(path.to_owned()))
+            } else {
+                Err(LibraryError::Absent(path.to_owned()))
+            };
+        }
+        let found = candidates(driver_root).find(|path| path.is_file());
+        Ok(found.map_or(Self::Loader, Self::File))
+    }
+
+    /// What `dlopen` takes.
+    pub(crate) fn to_loader(&self) -> OsString {
+        match self {
+            Self::File(path) => path.clone().into_os_string(),
+            Self::Loader => NAME.into(),
+        }
+    }
+
+    /// The error for a library that does not load.
+    pub(crate) fn unloadable(&self, reason: String, driver_root: &Path) -> LibraryError {
+        let mut searched = String::new();
+        if *self == Self::Loader {
+            let root = driver_root.display();
+            let _ = write!(
+                searched,
+                " (nor is {NAME} in a usual folder below {root}: install NVIDIA's driver, or name its files by --nvidia-driver-root or --nvml-library)"
+            );
+        }
+        LibraryError::Unloadable { reason, searched }
+    }
+}
+
+fn candidates(driver_root: &Path) -> impl Iterator<Item = PathBuf> {
+    let roots = [driver_root.to_owned(), driver_root.join(OPERATOR_ROOT)];
+    roots.into_iter().flat_map(|root| FOLDERS.map(|folder| root.join(folder).join(NAME)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(root: &Path, file: &str) -> PathBuf {
+        let path = root.join(file);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, "").unwrap();
+        path
+    }
+
+    #[test]
+    fn the_hosts_driver_comes_before_the_operators() {
+        let root = tempfile::tempdir().unwrap();
+        assert_eq!(Library::find(None, root.path()), Ok(Library::Loader));
+        let operators = put(root.path(), "run/nvidia/driver/usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1");
+        assert_eq!(Library::find(None, root.path()), Ok(Library::File(operators)));
+        let hosts = put(root.path(), "usr/lib64/libnvidia-ml.so.1");
+        assert_eq!(Library::find(None, root.path()), Ok(Library::File(hosts)));
+    }
+
+    #[test]
+    fn a_given_path_is_the_only_one() {
+        let root = tempfile::tempdir().unwrap();
+        put(root.path(), "usr/lib64/libnvidia-ml.so.1");
+        let absent = root.path().join("mine.so");
+        assert_eq!(Library::find(Some(&absent), root.path()), Err(LibraryError::Absent(absent.clone())));
+        put(root.path(), "mine.so");
+        assert_eq!(Library::find(Some(&absent), root.path()), Ok(Library::File(absent)));
+    }
+}

@@ -1,0 +1,178 @@
+//! The thread that owns NVML.
+//!
+//! NVML can hang, and a thread in it can't be stopped. So nothing waits for this one: it publishes what it saw, and
+//! `supervise` tells everybody when a pass takes too long.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use mig_model::{Fault, Gpu, NodeInventory};
+use tokio::sync::watch;
+
+use crate::error::DriverError;
+use crate::library::Library;
+use crate::read::Reader;
+use crate::session::Session;
+
+/// Where the driver is and how often to ask it.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// This library and no other.
+    pub library: Option<PathBuf>,
+    /// Where the driver's files are, if not in `/`.
+    pub driver_root: PathBuf,
+    /// Usually `/sys`.
+    pub sys_root: PathBuf,
+    /// From the end of one pass to the start of the next.
+    pub poll_interval: Duration,
+    /// How long a pass may take before others are told.
+    pub deadline: Duration,
+}
+
+/// What is known of the driver and its GPUs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct View {
+    /// The last reading; with faults where the last pass failed.
+    pub inventory: Option<Arc<NodeInventory>>,
+    /// Whether it can be believed to be current.
+    pub driver: DriverState,
+}
+
+/// How the driver does.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum DriverState {
+    /// The first pass is not over.
+    #[default]
+    Starting,
+    /// The last pass succeeded.
+    Ready,
+    /// The last pass, or NVML's start, failed; it is tried again at every poll.
+    Failed(Fault),
+    /// A pass has been under way for longer than its deadline.
+    Stalled,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Waiting,
+    Reading,
+}
+
+/// Lets the rest of the agent watch over the thread.
+pub struct Supervision {
+    phase: watch::Receiver<Phase>,
+    view: watch::Sender<View>,
+    deadline: Duration,
+}
+
+/// Starts the thread. It runs until the process ends or nobody listens any more.
+pub fn start(settings: Settings) -> std::io::Result<(watch::Receiver<View>, Supervision)> {
+    let (view, views) = watch::channel(View::default());
+    // Set before the thread runs, so that a first pass that hangs at once is noticed.
+    let (phase, phases) = watch::channel(Phase::Reading);
+    let supervision = Supervision { phase: phases, view: view.clone(), deadline: settings.deadline };
+    thread::Builder::new().name("nvml".to_owned()).spawn(move || own(&settings, &view, &phase))?;
+    Ok((views, supervision))
+}
+
+/// Marks the view as stalled while a pass is late. Runs for as long as the thread does.
+pub async fn supervise(mut supervision: Supervision) {
+    let Supervision { phase, view, deadline } = &mut supervision;
+    loop {
+        if phase.wait_for(|phase| *phase == Phase::Reading).await.is_err() {
+            return;
+        }
+        match tokio::time::timeout(*deadline, phase.wait_for(|phase| *phase == Phase::Waiting)).await {
+            Ok(Ok(_)) => continue,
+            Ok(Err(_)) => return,
+            Err(_) => {}
+        }
+        let seconds = deadline.as_secs();
+        tracing::error!(
+            "the driver has not answered for {seconds} s: serving goes on with what was last known (see the kernel's log; a hung driver needs a reset or a reboot)"
+        );
+        view.send_modify(|view| view.driver = DriverState::Stalled);
+        if phase.wait_for(|phase| *phase == Phase::Waiting).await.is_err() {
+            return;
+        }
+        tracing::info!("the driver answers again");
+    }
+}
+
+fn own(settings: &Settings, view: &watch::Sender<View>, phase: &watch::Sender<Phase>) {
+    let mut before = None;
+    // The supervisor holds a sender too, so listeners are counted, not senders.
+    while view.receiver_count() > 0 {
+        let error = match open(settings) {
+            Ok(session) => poll(&session, settings, &mut before, view, phase),
+            Err(error) => Some(error),
+        };
+        let Some(error) = error else { return };
+        let fault = error.fault();
+        before = before.map(|inventory| marked(&inventory, &fault));
+        publish(view, View { inventory: before.clone(), driver: DriverState::Failed(fault) });
+        rest(settings, phase);
+    }
+}
+
+fn open(settings: &Settings) -> Result<Session, DriverError> {
+    let library = Library::find(settings.library.as_deref(), &settings.driver_root)?;
+    let session = Session::start(&library, &settings.driver_root)?;
+    tracing::debug!(?library, "NVML is started");
+    Ok(session)
+}
+
+/// Reads until the driver fails as a whole (then what it said) or nobody listens.
+fn poll(
+    session: &Session,
+    settings: &Settings,
+    before: &mut Option<Arc<NodeInventory>>,
+    view: &watch::Sender<View>,
+    phase: &watch::Sender<Phase>,
+) -> Option<DriverError> {
+    let mut reader = match Reader::new(session, &settings.sys_root) {
+        Ok(reader) => reader,
+        Err(error) => return Some(error),
+    };
+    tracing::info!(driver = reader.driver().version, nvml = reader.driver().nvml, "NVML answers");
+    while view.receiver_count() > 0 {
+        match reader.pass(before.as_deref()) {
+            Ok(inventory) => {
+                let same = before.take().filter(|before| **before == inventory);
+                *before = Some(same.unwrap_or_else(|| Arc::new(inventory)));
+                publish(view, View { inventory: before.clone(), driver: DriverState::Ready });
+            }
+            Err(error) => return Some(error),
+        }
+        rest(settings, phase);
+    }
+    None
+}
+
+fn rest(settings: &Settings, phase: &watch::Sender<Phase>) {
+    phase.send_replace(Phase::Waiting);
+    thread::sleep(settings.poll_interval);
+    phase.send_replace(Phase::Reading);
+}
+
+/// Wakes listeners only if there is something new.
+fn publish(view: &watch::Sender<View>, new: View) {
+    view.send_if_modified(|view| {
+        if let DriverState::Failed(fault) = &new.driver
+            && view.driver != new.driver
+        {
+            tracing::error!(kind = fault.kind, "{}", fault.message);
+        }
+        let changed = *view != new;
+        *view = new;
+        changed
+    });
+}
+
+/// Everything that was known, with the fault that has befallen all of it.
+fn marked(inventory: &NodeInventory, fault: &Fault) -> Arc<NodeInventory> {
+    let gpus = inventory.gpus.iter().map(|gpu| Gpu { fault: Some(fault.clone()), ..gpu.clone() }).collect();
+    Arc::new(NodeInventory { gpus, ..inventory.clone() })
+}

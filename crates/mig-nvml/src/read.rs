@@ -1,0 +1,186 @@
+//! One pass over the node's GPUs: NVML's answers become a `NodeInventory`.
+//!
+//! A real driver takes some 7 us for an answer, so each question is asked once: five for a GPU, four for a MIG device,
+//! two for a GPU instance, one for the name of a profile that was not met before.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::fs;
+use std::path::Path;
+
+use mig_model::{
+    ComputeInstance, Driver, Gpu, GpuInstance, GpuUuid, MigMode, MigUuid, NodeInventory, Placement, Profile,
+    UnreadableGpu,
+};
+use nvml_wrapper::error::NvmlError;
+
+use crate::error::DriverError;
+use crate::names::ProfileNames;
+use crate::session::{Handle, Session};
+
+/// What outlives a pass.
+pub(crate) struct Reader<'s> {
+    session: &'s Session,
+    sys_root: &'s Path,
+    driver: Driver,
+    names: ProfileNames,
+    warned_of_age: bool,
+}
+
+impl<'s> Reader<'s> {
+    pub(crate) fn new(session: &'s Session, sys_root: &'s Path) -> Result<Self, DriverError> {
+        let driver = Driver { version: session.driver_version()?, nvml: session.nvml_version()? };
+        Ok(Self { session, sys_root, driver, names: ProfileNames::default(), warned_of_age: false })
+    }
+
+    pub(crate) fn driver(&self) -> &Driver {
+        &self.driver
+    }
+
+    /// Reads everything. A GPU that fails keeps what `before` knew of it, marked with the fault; only a driver that
+    /// can't even count its GPUs fails the pass.
+    pub(crate) fn pass(&mut self, before: Option<&NodeInventory>) -> Result<NodeInventory, DriverError> {
+        let mut inventory = NodeInventory { driver: self.driver.clone(), ..NodeInventory::default() };
+        for index in 0..self.session.gpu_count()? {
+            match self.gpu(index, before) {
+                Ok(gpu) => inventory.gpus.push(gpu),
+                Err(error) => {
+                    let fault = error.fault();
+                    match before.and_then(|before| before.gpus.iter().find(|gpu| gpu.index == index)) {
+                        Some(known) => inventory.gpus.push(Gpu { fault: Some(fault), ..known.clone() }),
+                        None => inventory.unreadable.push(UnreadableGpu { index, fault }),
+                    }
+                }
+            }
+        }
+        Ok(inventory)
+    }
+
+    fn gpu(&mut self, index: u32, before: Option<&NodeInventory>) -> Result<Gpu, DriverError> {
+        let handle = self.session.gpu(index)?;
+        let uuid = GpuUuid::new(handle.uuid()?)?;
+        let name = handle.name()?;
+        let (pci_device, bus) = handle.pci()?;
+        let pci_address = kernel_pci_address(&bus);
+        let known =
+            before.and_then(|before| before.gpus.iter().find(|gpu| gpu.uuid == uuid && gpu.pci_address == pci_address));
+        let numa_node = known.map_or_else(|| numa_node(self.sys_root, &pci_address), |gpu| gpu.numa_node);
+        let mig = self.mig_mode(&handle)?;
+        let instances = match mig.is_enabled() {
+            true => self.instances(index, &handle, &format!("{pci_device:08x} {name}"))?,
+            false => Vec::new(),
+        };
+        Ok(Gpu { index, uuid, name, minor: handle.minor()?, pci_address, numa_node, mig, instances, fault: None })
+    }
+
+    fn mig_mode(&mut self, gpu: &Handle<'_>) -> Result<MigMode, DriverError> {
+        match gpu.mig_mode() {
+            Ok((enabled, pending)) => Ok(MigMode::Known { enabled, pending }),
+            Err(DriverError::Call { source: NvmlError::NotSupported, .. }) => Ok(MigMode::Unsupported),
+            Err(DriverError::Call { source: NvmlError::FunctionNotFound, .. }) => {
+                if !self.warned_of_age {
+                    self.warned_of_age = true;
+                    tracing::warn!(
+                        driver = self.driver.version,
+                        "this driver has no MIG functions: MIG needs R450 or later, GPUs are offered whole"
+                    );
+                }
+                Ok(MigMode::Unsupported)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn instances(&mut self, index: u32, gpu: &Handle<'_>, model: &str) -> Result<Vec<GpuInstance>, DriverError> {
+        let mut instances: BTreeMap<u32, GpuInstance> = BTreeMap::new();
+        for position in 0..gpu.max_mig_devices()? {
+            // The index has gaps, and an instance may be destroyed under our hands: neither is a fault of the GPU.
+            let Some(device) = unless_gone(gpu.mig_device(position))? else { continue };
+            let Some((uuid, instance_id, id)) = unless_gone(identify(&device))? else { continue };
+            let uuid = MigUuid::new(uuid)?;
+            let instance = match instances.entry(instance_id) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(place) => {
+                    let Some(info) = unless_gone(gpu.gpu_instance(instance_id))? else { continue };
+                    let profile = self.names.name(model, gpu, index, info.profile_id)?;
+                    let placement = Placement { start: info.start, size: info.size };
+                    place.insert(GpuInstance { id: instance_id, profile, placement, compute_instances: Vec::new() })
+                }
+            };
+            let Some(profile) = unless_gone(compute_profile(&device, &instance.profile))? else { continue };
+            instance.compute_instances.push(ComputeInstance { id, profile, uuid });
+        }
+        let mut instances: Vec<GpuInstance> =
+            instances.into_values().filter(|i| !i.compute_instances.is_empty()).collect();
+        instances.sort_by_key(|instance| (instance.placement, instance.id));
+        instances.iter_mut().for_each(|instance| instance.compute_instances.sort_by_key(|compute| compute.id));
+        Ok(instances)
+    }
+}
+
+fn identify(device: &Handle<'_>) -> Result<(String, u32, u32), DriverError> {
+    Ok((device.uuid()?, device.gpu_instance_id()?, device.compute_instance_id()?))
+}
+
+/// A GPU instance of one slice has room for one compute instance only, so most devices need not be asked.
+fn compute_profile(device: &Handle<'_>, gpu_instance: &Profile) -> Result<Profile, DriverError> {
+    if gpu_instance.slices() == 1 {
+        return Ok(gpu_instance.clone());
+    }
+    let slices = u8::try_from(device.compute_slices()?).unwrap_or_default();
+    Ok(gpu_instance.with_compute_slices(slices)?)
+}
+
+fn unless_gone<T>(answer: Result<T, DriverError>) -> Result<Option<T>, DriverError> {
+    match answer {
+        Ok(value) => Ok(Some(value)),
+        Err(DriverError::Call { source: NvmlError::NotFound | NvmlError::InvalidArg, .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// NVML writes `00000000:07:00.0`, the kernel `0000:07:00.0`.
+fn kernel_pci_address(bus: &str) -> String {
+    let lower = bus.to_ascii_lowercase();
+    match lower.split_once(':') {
+        Some((domain, rest)) => match u32::from_str_radix(domain, 16) {
+            Ok(domain) => format!("{domain:04x}:{rest}"),
+            Err(_) => lower,
+        },
+        None => lower,
+    }
+}
+
+/// The kernel writes -1 where it does not know.
+fn numa_node(sys_root: &Path, pci_address: &str) -> Option<u32> {
+    // The address is the driver's text: it must not lead out of the folder.
+    let plain =
+        pci_address.bytes().all(|b| b.is_ascii_hexdigit() || b == b':' || b == b'.') && !pci_address.contains("..");
+    let file = sys_root.join("bus/pci/devices").join(pci_address).join("numa_node");
+    plain.then(|| fs::read_to_string(file).ok()?.trim().parse().ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pci_addresses_are_written_as_the_kernel_does() {
+        assert_eq!(kernel_pci_address("00000000:07:00.0"), "0000:07:00.0");
+        assert_eq!(kernel_pci_address("00010000:A7:00.0"), "10000:a7:00.0");
+        assert_eq!(kernel_pci_address("nonsense"), "nonsense");
+    }
+
+    #[test]
+    fn the_numa_node_is_the_kernels() {
+        let sys = tempfile::tempdir().unwrap();
+        let folder = sys.path().join("bus/pci/devices/0000:07:00.0");
+        fs::create_dir_all(&folder).unwrap();
+        for (content, node) in [("1\n", Some(1)), ("0\n", Some(0)), ("-1\n", None), ("x", None)] {
+            fs::write(folder.join("numa_node"), content).unwrap();
+            assert_eq!(numa_node(sys.path(), "0000:07:00.0"), node);
+        }
+        assert_eq!(numa_node(sys.path(), "0000:08:00.0"), None);
+        assert_eq!(numa_node(sys.path(), "../../../etc"), None);
+    }
+}
