@@ -1,0 +1,144 @@
+//! All resources of the node: each gets a server of its own, and a change of one leaves the others alone.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kubelet::{DirectoryState, KubeletPaths, watch_directory};
+use mig_model::{Offers, ResourceDomain, ResourceName};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::container::ContainerSettings;
+use crate::outlet::Outlet;
+use crate::server::{Serving, keep_registered};
+use crate::status::Status;
+use crate::usage::Usage;
+
+/// A kubelet that is there answers within milliseconds; one that is not must not hold us up.
+const FIRST_READING: Duration = Duration::from_secs(1);
+
+/// How the node's resources are served.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where the kubelet is.
+    pub paths: KubeletPaths,
+    /// Under which domain resources are offered.
+    pub domain: ResourceDomain,
+    /// How long after an Allocate, and after the agent's start, nothing counts as free.
+    pub settle: Duration,
+    /// What containers get.
+    pub container: ContainerSettings,
+}
+
+/// Serves what is offered until told to stop; then every stream has ended and every socket is gone.
+pub async fn run(
+    settings: Settings,
+    mut offers: watch::Receiver<Option<Arc<Offers>>>,
+    status: Arc<Status>,
+    stop: CancellationToken,
+) {
+    let mut background = JoinSet::new();
+    let (sender, directory) = watch::channel(DirectoryState { kubelet: None, changes: 0 });
+    background.spawn(watch_directory(settings.paths.clone(), sender));
+    background.spawn(tell_of_the_kubelet(directory.clone(), settings.paths.clone()));
+    let usage = Arc::new(Usage::new(settings.settle));
+    let mut readings = usage.subscribe();
+    background.spawn({
+        let usage = Arc::clone(&usage);
+        let (socket, domain) = (settings.paths.pod_resources_socket(), settings.domain.clone());
+        async move { usage.watch(socket, domain).await }
+    });
+    let mut fleet = Fleet {
+        settings,
+        status,
+        directory,
+        usage,
+        stop: stop.clone(),
+        outlets: BTreeMap::new(),
+        servers: JoinSet::new(),
+    };
+
+    // The first list must have what pods hold from before: leaving it out would be dropping it.
+    let known = async {
+        let read = timeout(FIRST_READING, readings.changed());
+        let (_, offered) = tokio::join!(read, offers.wait_for(Option::is_some));
+        offered.is_ok()
+    };
+    let mut goes_on = tokio::select! { () = stop.cancelled() => false, known = known => known };
+    while goes_on {
+        let now = offers.borrow_and_update().clone();
+        fleet.update(&now.unwrap_or_default());
+        goes_on = tokio::select! {
+            () = stop.cancelled() => false,
+            changed = offers.changed() => changed.is_ok(),
+            changed = readings.changed() => changed.is_ok(),
+        };
+    }
+    stop.cancel();
+    while fleet.servers.join_next().await.is_some() {}
+    background.shutdown().await;
+}
+
+/// One line when the kubelet is missing, and one when it is there.
+async fn tell_of_the_kubelet(mut directory: watch::Receiver<DirectoryState>, paths: KubeletPaths) {
+    let socket = paths.registration_socket();
+    let socket = socket.display();
+    loop {
+        if directory.wait_for(|state| state.changes > 0 && state.kubelet.is_none()).await.is_err() {
+            return;
+        }
+        tracing::warn!(
+            "no kubelet at {socket}: waiting for it (is it running, and is --kubelet-root its root directory?)"
+        );
+        if directory.wait_for(|state| state.kubelet.is_some()).await.is_err() {
+            return;
+        }
+        tracing::info!("the kubelet is at {socket}");
+    }
+}
+
+struct Fleet {
+    settings: Settings,
+    status: Arc<Status>,
+    directory: watch::Receiver<DirectoryState>,
+    usage: Arc<Usage>,
+    stop: CancellationToken,
+    outlets: BTreeMap<ResourceName, Arc<Outlet>>,
+    servers: JoinSet<()>,
+}
+
+impl Fleet {
+    /// Brings every list up to date, and starts a server for each resource that is new. A resource that is offered no
+    /// more keeps its server, with an empty list in the end: it may come back.
+    fn update(&mut self, offers: &Offers) {
+        for resource in offers.resources.keys().cloned().chain(self.usage.held_resources()) {
+            if !self.outlets.contains_key(&resource) {
+                self.start(resource, offers);
+            }
+        }
+        let mut waiting = false;
+        for (resource, outlet) in &self.outlets {
+            let offered = offers.resources.get(resource).map(Vec::as_slice).unwrap_or_default();
+            waiting |= outlet.update(offered);
+        }
+        self.usage.want(waiting);
+    }
+
+    fn start(&mut self, resource: ResourceName, offers: &Offers) {
+        let container = Arc::new(self.settings.container.clone());
+        let outlet = Arc::new(Outlet::new(resource.clone(), container, Arc::clone(&self.usage), self.settings.settle));
+        // Before it serves, so that the first list is the right one.
+        outlet.update(offers.resources.get(&resource).map(Vec::as_slice).unwrap_or_default());
+        self.servers.spawn(keep_registered(Serving {
+            outlet: Arc::clone(&outlet),
+            paths: self.settings.paths.clone(),
+            directory: self.directory.clone(),
+            status: Arc::clone(&self.status),
+            stop: self.stop.clone(),
+        }));
+        self.outlets.insert(resource, outlet);
+    }
+}

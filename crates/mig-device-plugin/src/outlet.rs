@@ -1,0 +1,120 @@
+//! One resource: its list, and what goes on with it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use mig_model::{Device, ResourceName};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::container::ContainerSettings;
+use crate::roster::Roster;
+use crate::usage::Usage;
+
+pub(crate) struct Outlet {
+    pub(crate) resource: ResourceName,
+    pub(crate) container: Arc<ContainerSettings>,
+    pub(crate) usage: Arc<Usage>,
+    settle: Duration,
+    roster: watch::Sender<Arc<Roster>>,
+    activity: Mutex<Activity>,
+}
+
+/// The Allocate calls of this resource.
+#[derive(Default)]
+struct Activity {
+    in_flight: usize,
+    last_end: Option<Instant>,
+}
+
+/// An Allocate call under way.
+pub(crate) struct InFlight<'a>(&'a Outlet);
+
+impl Outlet {
+    pub(crate) fn new(
+        resource: ResourceName,
+        container: Arc<ContainerSettings>,
+        usage: Arc<Usage>,
+        settle: Duration,
+    ) -> Self {
+        let roster = watch::Sender::new(Arc::new(Roster::default()));
+        Self { resource, container, usage, settle, roster, activity: Mutex::new(Activity::default()) }
+    }
+
+    fn activity(&self) -> MutexGuard<'_, Activity> {
+        self.activity.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Marks the time of an Allocate, during which the list does not shrink.
+    pub(crate) fn begin(&self) -> InFlight<'_> {
+        self.activity().in_flight += 1;
+        InFlight(self)
+    }
+
+    pub(crate) fn roster(&self) -> Arc<Roster> {
+        Arc::clone(&self.roster.borrow())
+    }
+
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Arc<Roster>> {
+        self.roster.subscribe()
+    }
+
+    /// Brings the list up to date; says whether ids are left in it only because they may be held.
+    pub(crate) fn update(&self, offered: &[Device]) -> bool {
+        let held = self.usage.held(&self.resource);
+        // Held for the whole change, so that no Allocate begins between the look and the shrinking.
+        let activity = self.activity();
+        let quiet = activity.in_flight == 0 && activity.last_end.is_none_or(|end| end.elapsed() >= self.settle);
+        let may_drop = |id: &str| quiet && self.usage.is_free(id);
+        let next = self.roster.borrow().next(offered, held.iter().map(String::as_str), may_drop);
+        let has_gone = next.has_gone();
+        let changed = self.roster.send_if_modified(|roster| {
+            let changed = **roster != next;
+            if changed {
+                *roster = Arc::new(next);
+            }
+            changed
+        });
+        drop(activity);
+        if changed {
+            let roster = self.roster();
+            let healthy = roster.entries().iter().filter(|entry| entry.is_healthy()).count();
+            tracing::info!(resource = %self.resource, devices = roster.entries().len(), healthy, "the list has changed");
+        }
+        has_gone
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        let mut activity = self.0.activity();
+        activity.in_flight -= 1;
+        activity.last_end = Some(Instant::now());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::roster::tests::device;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_list_does_not_shrink_while_an_allocate_is_in_flight_nor_soon_after() {
+        let settle = Duration::from_secs(5);
+        let usage = Arc::new(Usage::new(settle));
+        let container = Arc::new(ContainerSettings { visible_devices_env: vec![] });
+        let resource = ResourceName::gpu(&mig_model::ResourceDomain::default());
+        let outlet = Outlet::new(resource, container, Arc::clone(&usage), settle);
+        outlet.update(&[device("MIG-a", "GPU-0"), device("MIG-b", "GPU-0")]);
+        usage.certainly_free_now(settle).await;
+
+        let call = outlet.begin();
+        assert!(outlet.update(&[device("MIG-b", "GPU-0")]), "an Allocate is in flight");
+        assert_eq!(outlet.roster().entries().len(), 2);
+        drop(call);
+        assert!(outlet.update(&[device("MIG-b", "GPU-0")]), "an Allocate has just ended");
+        tokio::time::sleep(settle).await;
+        assert!(!outlet.update(&[device("MIG-b", "GPU-0")]));
+        assert_eq!(outlet.roster().entries().len(), 1);
+    }
+}

@@ -1,0 +1,171 @@
+//! The kubelet's questions about one resource.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use kubelet::deviceplugin as wire;
+use kubelet::deviceplugin::device_plugin_server::DevicePlugin;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+
+use crate::outlet::Outlet;
+use crate::preference;
+use crate::roster::{Entry, Roster};
+
+/// The server's side of one registration.
+pub(crate) struct PluginService {
+    outlet: Arc<Outlet>,
+    /// How many ListAndWatch streams are open.
+    streams: watch::Sender<usize>,
+    /// Ends the streams, which never end by themselves.
+    stop: CancellationToken,
+}
+
+impl PluginService {
+    pub(crate) fn new(outlet: Arc<Outlet>, streams: watch::Sender<usize>, stop: CancellationToken) -> Self {
+        Self { outlet, streams, stop }
+    }
+}
+
+/// What the kubelet may call.
+pub(crate) fn options() -> wire::DevicePluginOptions {
+    // Without PreStartContainer: the kubelet would call it at each start of a container, and none could start while the
+    // agent is down.
+    wire::DevicePluginOptions { pre_start_required: false, preferred_allocation_available: true }
+}
+
+#[tonic::async_trait]
+impl DevicePlugin for PluginService {
+    async fn get_device_plugin_options(
+        &self,
+        _: Request<wire::Empty>,
+    ) -> Result<Response<wire::DevicePluginOptions>, Status> {
+        Ok(Response::new(options()))
+    }
+
+    type ListAndWatchStream = ReceiverStream<Result<wire::ListAndWatchResponse, Status>>;
+
+    async fn list_and_watch(&self, _: Request<wire::Empty>) -> Result<Response<Self::ListAndWatchStream>, Status> {
+        let (sender, receiver) = mpsc::channel(1);
+        let rosters = self.outlet.subscribe();
+        self.streams.send_modify(|open| *open += 1);
+        let (streams, stop) = (self.streams.clone(), self.stop.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = sender.closed() => {}
+                () = send_lists(rosters, &sender) => {}
+            }
+            // The stream ends, at the kubelet too, before it no longer counts as open.
+            drop(sender);
+            streams.send_modify(|open| *open -= 1);
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    async fn get_preferred_allocation(
+        &self,
+        request: Request<wire::PreferredAllocationRequest>,
+    ) -> Result<Response<wire::PreferredAllocationResponse>, Status> {
+        let roster = self.outlet.roster();
+        let containers = request.into_inner().containers.into_iter().map(|ask| {
+            let ids = preference::choose(&roster, &ask.available_ids, &ask.must_include_ids, ask.size);
+            wire::ContainerPreferredAllocationResponse { ids }
+        });
+        Ok(Response::new(wire::PreferredAllocationResponse { containers: containers.collect() }))
+    }
+
+    async fn allocate(
+        &self,
+        request: Request<wire::AllocateRequest>,
+    ) -> Result<Response<wire::AllocateResponse>, Status> {
+        // From here on the list does not shrink under the kubelet's hands.
+        let _call = self.outlet.begin();
+        let containers = request.into_inner().containers;
+        let answer = self.answer(&self.outlet.roster(), &containers);
+        match &answer {
+            Ok(_) => {
+                self.outlet.usage.record(containers.iter().flat_map(|ask| ask.ids.iter().map(String::as_str)));
+                tracing::info!(resource = %self.outlet.resource, devices = containers.iter().flat_map(|ask| ask.ids.as_slice()).cloned().collect::<Vec<_>>().join(","), "allocated");
+            }
+            Err(status) => {
+                tracing::warn!(resource = %self.outlet.resource, code = ?status.code(), "refused to allocate: {}", status.message());
+            }
+        }
+        answer.map(Response::new)
+    }
+
+    async fn pre_start_container(
+        &self,
+        _: Request<wire::PreStartContainerRequest>,
+    ) -> Result<Response<wire::PreStartContainerResponse>, Status> {
+        Ok(Response::new(wire::PreStartContainerResponse {}))
+    }
+}
+
+// === impl PluginService ===
+
+impl PluginService {
+    /// One answer per container, or an error for all: the kubelet has no use for half an answer.
+    fn answer(
+        &self,
+        roster: &Roster,
+        containers: &[wire::ContainerAllocateRequest],
+    ) -> Result<wire::AllocateResponse, Status> {
+        if containers.is_empty() {
+            return Err(Status::invalid_argument("the request names no container"));
+        }
+        let resource = &self.outlet.resource;
+        let mut seen = HashSet::new();
+        let mut answers = Vec::with_capacity(containers.len());
+        for container in containers {
+            if container.ids.is_empty() {
+                return Err(Status::invalid_argument(format!("the request asks for no device of {resource}")));
+            }
+            let mut entries = Vec::with_capacity(container.ids.len());
+            for id in &container.ids {
+                if !seen.insert(id) {
+                    return Err(Status::invalid_argument(format!("the request names {id:?} twice")));
+                }
+                entries.push(self.entry(roster, id)?);
+            }
+            // In the list's order, by GPU and placement, and not in the kubelet's, which is random.
+            entries.sort_unstable_by_key(|(place, _)| *place);
+            let devices: Vec<_> = entries.iter().map(|(_, entry)| &entry.device).collect();
+            answers.push(self.outlet.container.answer(&devices));
+        }
+        Ok(wire::AllocateResponse { containers: answers })
+    }
+
+    fn entry<'r>(&self, roster: &'r Roster, id: &str) -> Result<(usize, &'r Entry), Status> {
+        let resource = &self.outlet.resource;
+        let Some((place, entry)) = roster.find(id) else {
+            return Err(Status::not_found(format!("{resource} has no device {id:?}")));
+        };
+        if entry.gone {
+            return Err(Status::failed_precondition(format!("{id} of {resource} no longer exists on the GPU")));
+        }
+        if let Some(fault) = &entry.device.fault {
+            return Err(Status::failed_precondition(format!("{id} of {resource} is unhealthy: {}", fault.message)));
+        }
+        Ok((place, entry))
+    }
+}
+
+/// The list now and after each change; changes that come faster than the kubelet reads are sent as one.
+async fn send_lists(
+    mut rosters: watch::Receiver<Arc<Roster>>,
+    sender: &mpsc::Sender<Result<wire::ListAndWatchResponse, Status>>,
+) {
+    loop {
+        let list = rosters.borrow_and_update().to_wire();
+        if sender.send(Ok(list)).await.is_err() || rosters.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,92 @@
+use std::time::Duration;
+
+use mig_model::{Device, Fault, ResourceDomain, ResourceName};
+use tonic::Code;
+
+use super::*;
+use crate::container::ContainerSettings;
+use crate::roster::tests::device;
+use crate::usage::Usage;
+
+fn service(devices: &[Device]) -> PluginService {
+    let settle = Duration::from_secs(5);
+    let container = Arc::new(ContainerSettings { visible_devices_env: vec!["CUDA_VISIBLE_DEVICES".to_owned()] });
+    let resource = ResourceName::mig(&ResourceDomain::default(), &"1g.5gb".parse().unwrap());
+    let outlet = Arc::new(Outlet::new(resource, container, Arc::new(Usage::new(settle)), settle));
+    outlet.update(devices);
+    PluginService::new(outlet, watch::Sender::new(0), CancellationToken::new())
+}
+
+async fn allocate(service: &PluginService, containers: &[&[&str]]) -> Result<Vec<String>, Status> {
+    let containers = containers
+        .iter()
+        .map(|ids| wire::ContainerAllocateRequest { ids: ids.iter().map(|id| (*id).to_owned()).collect() })
+        .collect();
+    let answer = service.allocate(Request::new(wire::AllocateRequest { containers })).await?.into_inner();
+    Ok(answer
+        .containers
+        .into_iter()
+        .map(|mut container| container.envs.remove("CUDA_VISIBLE_DEVICES").unwrap())
+        .collect())
+}
+
+#[tokio::test]
+async fn each_container_gets_one_answer_in_the_lists_order() {
+    let service = service(&[device("MIG-a", "GPU-0"), device("MIG-b", "GPU-0"), device("MIG-c", "GPU-1")]);
+    assert_eq!(allocate(&service, &[&["MIG-b", "MIG-a"], &["MIG-c"]]).await.unwrap(), ["MIG-a,MIG-b", "MIG-c"]);
+}
+
+#[tokio::test]
+async fn a_bad_request_is_refused_with_its_reason() {
+    let fault = Fault { kind: "GpuIsLost", message: "GPU 1 is lost".to_owned() };
+    let bad = Device { fault: Some(fault), ..device("MIG-bad", "GPU-1") };
+    let service = service(&[device("MIG-a", "GPU-0"), bad, device("MIG-old", "GPU-0")]);
+    service.outlet.update(&[
+        device("MIG-a", "GPU-0"),
+        Device {
+            fault: Some(Fault { kind: "GpuIsLost", message: "GPU 1 is lost".to_owned() }),
+            ..device("MIG-bad", "GPU-1")
+        },
+    ]);
+    let cases: [(&[&[&str]], Code, &str); 7] = [
+        (&[], Code::InvalidArgument, "names no container"),
+        (&[&[]], Code::InvalidArgument, "asks for no device"),
+        (&[&["MIG-x"]], Code::NotFound, "has no device \"MIG-x\""),
+        (&[&["MIG-a", "MIG-a"]], Code::InvalidArgument, "twice"),
+        (&[&["MIG-a"], &["MIG-a"]], Code::InvalidArgument, "twice"),
+        (&[&["MIG-old"]], Code::FailedPrecondition, "no longer exists"),
+        (&[&["MIG-bad"]], Code::FailedPrecondition, "GPU 1 is lost"),
+    ];
+    for (containers, code, words) in cases {
+        let status = allocate(&service, containers).await.unwrap_err();
+        assert_eq!(status.code(), code, "{containers:?}");
+        assert!(status.message().contains(words), "{containers:?}: {}", status.message());
+    }
+    assert_eq!(allocate(&service, &[&["MIG-a"]]).await.unwrap(), ["MIG-a"]);
+}
+
+#[tokio::test]
+async fn a_stream_counts_until_it_is_told_to_end() {
+    let service = service(&[device("MIG-a", "GPU-0")]);
+    let mut streams = service.streams.subscribe();
+    let mut lists = service.list_and_watch(Request::new(wire::Empty {})).await.unwrap().into_inner();
+    assert_eq!(*streams.borrow_and_update(), 1);
+    let next = async |lists: &mut ReceiverStream<Result<wire::ListAndWatchResponse, Status>>| {
+        tokio_stream::StreamExt::next(lists).await.map(|list| list.unwrap().devices.len())
+    };
+    assert_eq!(next(&mut lists).await, Some(1));
+    service.outlet.update(&[device("MIG-a", "GPU-0"), device("MIG-b", "GPU-0")]);
+    assert_eq!(next(&mut lists).await, Some(2));
+    service.stop.cancel();
+    assert_eq!(next(&mut lists).await, None);
+    streams.wait_for(|open| *open == 0).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_same_list_is_not_sent_twice() {
+    let service = service(&[device("MIG-a", "GPU-0")]);
+    let mut lists = service.outlet.subscribe();
+    lists.mark_unchanged();
+    service.outlet.update(&[device("MIG-a", "GPU-0")]);
+    assert!(!lists.has_changed().unwrap());
+}

@@ -1,0 +1,38 @@
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use mig_model::ResourceName;
+
+/// What keeps each resource from being served, for those who ask whether the agent is ready.
+#[derive(Debug, Default)]
+pub struct Status {
+    obstacles: Mutex<BTreeMap<ResourceName, Option<String>>>,
+}
+
+impl Status {
+    /// A resource is registered and the kubelet watches its list.
+    pub(crate) fn serving(&self, resource: &ResourceName) {
+        let mut obstacles = self.obstacles.lock().unwrap_or_else(PoisonError::into_inner);
+        obstacles.insert(resource.clone(), None);
+    }
+
+    /// A resource is not served. Says whether this is news: what keeps all of them is told once.
+    pub(crate) fn obstructed(&self, resource: &ResourceName, why: &str) -> bool {
+        let mut obstacles = self.obstacles.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = obstacles.values().any(|obstacle| obstacle.as_deref() == Some(why));
+        obstacles.insert(resource.clone(), Some(why.to_owned()));
+        !known
+    }
+
+    /// Each resource that is not served, and why.
+    pub fn obstacles(&self) -> Vec<(ResourceName, String)> {
+        let obstacles = self.obstacles.lock().unwrap_or_else(PoisonError::into_inner);
+        obstacles.iter().filter_map(|(name, why)| Some((name.clone(), why.clone()?))).collect()
+    }
+
+    /// How many resources are served.
+    pub fn served(&self) -> usize {
+        let obstacles = self.obstacles.lock().unwrap_or_else(PoisonError::into_inner);
+        obstacles.values().filter(|why| why.is_none()).count()
+    }
+}
