@@ -1,0 +1,141 @@
+//! What C callers pass: the only places where the library follows a caller's pointer.
+//!
+//! Each type has a pointer's layout, so entry points take them by value and need no `unsafe` of their own. NULL is
+//! answered with INVALID_ARGUMENT, as a driver does; any other pointer is trusted to be what `nvml.h` says, which is
+//! all that a C library can do.
+
+use core::ffi::{CStr, c_char};
+
+use crate::code::{Answer, Code};
+
+/// Where the callee puts one value, or looks and puts.
+#[repr(transparent)]
+pub(crate) struct Out<T>(*mut T);
+
+/// Where the callee puts as many values as the function's contract says.
+#[repr(transparent)]
+pub(crate) struct OutArray<T>(*mut T);
+
+/// Where the callee puts a text with its closing zero.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(crate) struct OutText(*mut c_char);
+
+/// A text that the caller passes.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(crate) struct InText(*const c_char);
+
+// By hand: derived, they would ask that T be Copy, and only the pointer is copied.
+impl<T> Clone for Out<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Out<T> {}
+
+impl<T> Clone for OutArray<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for OutArray<T> {}
+
+impl<T> Out<T> {
+    pub(crate) fn is_null(self) -> bool {
+        self.0.is_null()
+    }
+
+    pub(crate) fn set(self, value: T) -> Answer {
+        if self.0.is_null() {
+            return Err(Code::INVALID_ARGUMENT);
+        }
+        // SAFETY: not null, and by the function's contract a T that the caller lets us write; nothing is assumed of
+        // its alignment.
+        unsafe { self.0.write_unaligned(value) };
+        Ok(())
+    }
+}
+
+impl<T: Copy> Out<T> {
+    /// For structures that come with a version or a count.
+    pub(crate) fn get(self) -> Answer<T> {
+        if self.0.is_null() {
+            return Err(Code::INVALID_ARGUMENT);
+        }
+        // SAFETY: not null, and by the function's contract an initialised T of plain integers.
+        Ok(unsafe { self.0.read_unaligned() })
+    }
+}
+
+impl<T> Out<T> {
+    /// The version that every versioned structure begins with, checked before anything else of it is touched.
+    pub(crate) fn version(self) -> Answer<u32> {
+        if self.0.is_null() {
+            return Err(Code::INVALID_ARGUMENT);
+        }
+        // SAFETY: not null, and by the function's contract a structure that begins with a 32-bit version.
+        Ok(unsafe { self.0.cast::<u32>().read_unaligned() })
+    }
+
+    /// The same place, when its version says that another structure is there.
+    pub(crate) fn as_type<U>(self) -> Out<U> {
+        Out(self.0.cast())
+    }
+}
+
+impl<T> OutArray<T> {
+    pub(crate) fn is_null(self) -> bool {
+        self.0.is_null()
+    }
+
+    /// The caller made room for all of them: the function's contract says how many there can be.
+    pub(crate) fn set(self, values: impl Iterator<Item = T>) -> Answer {
+        if self.0.is_null() {
+            return Err(Code::INVALID_ARGUMENT);
+        }
+        for (position, value) in values.enumerate() {
+            // SAFETY: within the array, which by the function's contract has room for every value.
+            let place = unsafe { self.0.add(position) };
+            // SAFETY: as above; nothing is assumed of its alignment.
+            unsafe { place.write_unaligned(value) };
+        }
+        Ok(())
+    }
+}
+
+impl OutText {
+    /// Writes nothing when the text and its zero do not fit in `length`.
+    pub(crate) fn set(self, text: &str, length: u32) -> Answer {
+        if self.0.is_null() {
+            return Err(Code::INVALID_ARGUMENT);
+        }
+        if text.len() >= usize::try_from(length).unwrap_or(usize::MAX) {
+            return Err(Code::INSUFFICIENT_SIZE);
+        }
+        let bytes = text.bytes().chain([0]).map(|byte| c_char::from_ne_bytes([byte]));
+        OutArray(self.0).set(bytes)
+    }
+}
+
+impl InText {
+    pub(crate) fn get<'a>(self) -> Answer<&'a str> {
+        if self.0.is_null() {
+            return Err(Code::INVALID_ARGUMENT);
+        }
+        // SAFETY: not null, and by the function's contract a text that ends with a zero and outlives the call.
+        let text = unsafe { CStr::from_ptr(self.0) };
+        text.to_str().map_err(|_| Code::NOT_FOUND)
+    }
+}
+
+/// A text in a structure's field of fixed size, cut to fit with its zero.
+pub(crate) fn field<const N: usize>(text: &str) -> [c_char; N] {
+    let mut field = [0; N];
+    for (place, byte) in field.iter_mut().take(N.saturating_sub(1)).zip(text.bytes()) {
+        *place = c_char::from_ne_bytes([byte]);
+    }
+    field
+}

@@ -1,0 +1,276 @@
+//! The command line, one file per verb that is more than a few lines.
+
+mod layout;
+mod show;
+
+use std::{io, path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand, ValueEnum};
+use fake_nvml::{NAMES, SceneError, Store, StoreError, World};
+
+/// Look at a pretended GPU machine and change it while programs use it.
+///
+/// Programs that load the fake libnvidia-ml.so.1 with the same FAKE_NVML_STATE see one machine, made from
+/// FAKE_NVML_SCENE by the first that comes. This command is one of them.
+#[derive(Debug, Parser)]
+#[command(name = "fake-nvml", version, after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage or broken scene.")]
+pub(crate) struct Arguments {
+    /// The machine's state directory
+    #[arg(long, value_name = "DIR", env = "FAKE_NVML_STATE", global = true)]
+    state: Option<PathBuf>,
+    /// The scene that the machine is made from when the directory holds none yet
+    #[arg(long, value_name = "FILE", env = "FAKE_NVML_SCENE", global = true)]
+    scene: Option<PathBuf>,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Check a scene: say what is wrong and on which line, or nothing
+    Check {
+        /// The scene file
+        scene: PathBuf,
+    },
+    /// Show the machine: GPUs, instances, placements, UUIDs
+    Show {
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Format,
+    },
+    /// Replace the whole machine by another scene, in one step; handles from before become invalid
+    Set {
+        /// The scene file
+        scene: PathBuf,
+    },
+    /// Say how often each function was called since the machine was made
+    Calls {
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Format,
+        /// Start counting again after printing
+        #[arg(long)]
+        reset: bool,
+    },
+    /// Make functions fail, be slow, or never return
+    #[command(subcommand)]
+    Fault(FaultVerb),
+    /// Let a GPU fall off the bus: every call on it returns GPU_IS_LOST
+    LoseGpu {
+        /// The GPU's index
+        gpu: usize,
+    },
+    /// Bring a lost GPU back
+    RestoreGpu {
+        /// The GPU's index
+        gpu: usize,
+    },
+    /// Lay the machine's device nodes and /proc and /sys files out below a directory
+    Layout {
+        /// The directory; its dev/nvidia*, proc/devices, proc/driver/nvidia* and sys/bus/pci/devices are replaced
+        #[arg(long, value_name = "DIR")]
+        root: PathBuf,
+        /// Make plain files in place of device nodes, as is done anyway where mknod is not permitted
+        #[arg(long)]
+        plain_files: bool,
+        /// Also copy this library to usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1
+        #[arg(long, value_name = "PATH")]
+        library: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum FaultVerb {
+    /// Add a fault; of several that match a call the first one added counts
+    #[command(group = clap::ArgGroup::new("effect").required(true).multiple(true).args(["returns", "delay"]))]
+    Add {
+        /// The function, e.g. nvmlDeviceGetMigMode
+        #[arg(long, value_name = "FUNCTION")]
+        call: String,
+        /// Only on this GPU, by index, and its MIG devices
+        #[arg(long, value_name = "INDEX")]
+        gpu: Option<usize>,
+        /// Only the Nth such call from now on
+        #[arg(long, value_name = "N")]
+        nth: Option<u64>,
+        /// What it returns, e.g. GPU_IS_LOST or NOT_SUPPORTED
+        #[arg(long, value_name = "CODE")]
+        returns: Option<String>,
+        /// How long it takes, e.g. 250ms, 5s or never
+        #[arg(long, value_name = "TIME")]
+        delay: Option<String>,
+    },
+    /// Take all faults away, the scene's too
+    Clear,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum Format {
+    /// For people
+    #[default]
+    Text,
+    /// For programs
+    Json,
+}
+
+/// Why a command did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error("{0}")]
+    Usage(String),
+    #[error(transparent)]
+    Scene(#[from] SceneError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("{0}: {1}")]
+    Io(PathBuf, io::Error),
+    #[error("unable to print: {0}")]
+    Print(#[from] io::Error),
+}
+
+impl Failure {
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Usage(_) | Self::Scene(_) | Self::Store(StoreError::Scene(_)) => ExitCode::from(2),
+            _ => ExitCode::FAILURE,
+        }
+    }
+}
+
+type Done<T = ()> = Result<T, Failure>;
+
+impl Arguments {
+    pub(crate) fn run(self) -> Done {
+        match &self.verb {
+            Verb::Check { scene } => fake_nvml::load(scene, 1).map(|_| ()).map_err(Failure::from),
+            Verb::Show { output } => {
+                let world = self.world()?;
+                match output {
+                    Format::Text => show::text(&world, &mut io::stdout().lock()),
+                    Format::Json => show::json(&world, &mut io::stdout().lock()),
+                }
+            }
+            Verb::Set { scene } => self.set(scene),
+            Verb::Calls { output, reset } => {
+                let store = self.store()?;
+                calls(&store, *output)?;
+                if *reset {
+                    store.control().reset_calls();
+                }
+                Ok(())
+            }
+            Verb::Fault(verb) => self.fault(verb),
+            Verb::LoseGpu { gpu } => self.change_gpu(*gpu, true),
+            Verb::RestoreGpu { gpu } => self.change_gpu(*gpu, false),
+            Verb::Layout { root, plain_files, library } => {
+                layout::lay_out(&self.world()?, root, *plain_files, library.as_deref())
+            }
+        }
+    }
+
+    /// The machine of the state directory.
+    fn store(&self) -> Done<Store> {
+        self.open().map(|(store, _)| store)
+    }
+
+    fn open(&self) -> Done<(Store, World)> {
+        let Some(directory) = &self.state else {
+            return Err(Failure::Usage("no machine: give --state DIR or set FAKE_NVML_STATE".to_owned()));
+        };
+        let create = || match &self.scene {
+            Some(scene) => fake_nvml::load(scene, 1).map_err(|error| StoreError::Scene(error.to_string())),
+            None => Err(StoreError::Scene(format!(
+                "{} holds no machine yet: give --scene FILE or set FAKE_NVML_SCENE",
+                directory.display()
+            ))),
+        };
+        let (store, world, _) = Store::open(directory, create)?;
+        Ok((store, world))
+    }
+
+    /// The machine of the state directory, or without one that of the scene.
+    fn world(&self) -> Done<World> {
+        match (&self.state, &self.scene) {
+            (None, Some(scene)) => Ok(fake_nvml::load(scene, 1)?),
+            (None, None) => Err(Failure::Usage("no machine: give --state DIR or --scene FILE".to_owned())),
+            (Some(_), _) => Ok(self.open()?.1),
+        }
+    }
+
+    fn set(&self, scene: &std::path::Path) -> Done {
+        // A scene that is broken must not cost the machine that there is.
+        fake_nvml::load(scene, 1)?;
+        let create =
+            Self { state: self.state.clone(), scene: Some(scene.to_owned()), verb: Verb::Fault(FaultVerb::Clear) };
+        let store = create.store()?;
+        store.change(|world| {
+            *world = fake_nvml::load(scene, world.next_serial).map_err(|error| StoreError::Scene(error.to_string()))?;
+            (0..world.faults.len()).for_each(|slot| store.control().reset_hits(slot));
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    fn fault(&self, verb: &FaultVerb) -> Done {
+        let store = self.store()?;
+        let FaultVerb::Add { call, gpu, nth, returns, delay } = verb else {
+            return Ok(store.change(|world| {
+                world.faults.clear();
+                Ok(())
+            })?);
+        };
+        let fault = fake_nvml::fault(call, *gpu, *nth, returns.as_deref(), delay.as_deref())
+            .map_err(|(_, reason)| Failure::Usage(reason))?;
+        let refused = store.change(|world| {
+            if gpu.is_some_and(|gpu| gpu >= world.gpus.len()) {
+                return Ok(Some(no_such_gpu(world, gpu.unwrap_or_default())));
+            }
+            if world.faults.len() >= fake_nvml::MAX_FAULTS {
+                return Ok(Some(format!("more than {} faults", fake_nvml::MAX_FAULTS)));
+            }
+            store.control().reset_hits(world.faults.len());
+            world.faults.push(fault);
+            Ok(None)
+        })?;
+        refused.map_or(Ok(()), |reason| Err(Failure::Usage(reason)))
+    }
+
+    fn change_gpu(&self, index: usize, lost: bool) -> Done {
+        let refused = self.store()?.change(|world| match world.gpus.get_mut(index) {
+            Some(gpu) => {
+                gpu.lost = lost;
+                Ok(None)
+            }
+            None => Ok(Some(no_such_gpu(world, index))),
+        })?;
+        refused.map_or(Ok(()), |reason| Err(Failure::Usage(reason)))
+    }
+}
+
+fn no_such_gpu(world: &World, index: usize) -> String {
+    match world.gpus.len() {
+        0 => "the machine has no GPUs".to_owned(),
+        count => format!("there is no GPU {index}: the machine has 0 to {}", count - 1),
+    }
+}
+
+fn calls(store: &Store, format: Format) -> Done {
+    use std::io::Write as _;
+    let counts = store.control().calls();
+    let mut named: Vec<(&str, u64)> = NAMES.iter().copied().zip(counts).filter(|(_, count)| *count > 0).collect();
+    named.sort_by_key(|(name, count)| (std::cmp::Reverse(*count), *name));
+    let total: u64 = named.iter().map(|(_, count)| count).sum();
+    let mut out = io::stdout().lock();
+    match format {
+        Format::Json => {
+            let functions: serde_json::Map<_, _> =
+                named.iter().map(|(name, count)| ((*name).to_owned(), (*count).into())).collect();
+            writeln!(out, "{}", serde_json::json!({ "total": total, "functions": functions }))?;
+        }
+        Format::Text => {
+            for (name, count) in named {
+                writeln!(out, "{count:>9}  {name}")?;
+            }
+            writeln!(out, "{total:>9}  in all")?;
+        }
+    }
+    Ok(())
+}

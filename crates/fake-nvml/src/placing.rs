@@ -1,0 +1,92 @@
+//! What fits where on a GPU, and how instances are numbered.
+
+use crate::{
+    model::{ComputeProfile, Mig, Profile},
+    world::{Gpu, GpuInstance},
+};
+
+/// `NVML_DEVICE_ARCH_AMPERE`.
+const AMPERE: u32 = 7;
+
+fn overlap(a: (u32, u32), b: (u32, u32)) -> bool {
+    a.0 < b.0.saturating_add(b.1) && b.0 < a.0.saturating_add(a.1)
+}
+
+/// The GPU instance that lies where one of `profile` at `start` would.
+pub(crate) fn in_the_way<'a>(gpu: &'a Gpu, mig: &Mig, profile: &Profile, start: u32) -> Option<&'a GpuInstance> {
+    gpu.instances.iter().find(|other| {
+        mig.profiles
+            .get(other.profile)
+            .is_some_and(|held| overlap((start, profile.placements.size), (other.start, held.placements.size)))
+    })
+}
+
+/// Why one more of `profile` may not exist beside what there is, wherever it were placed.
+pub(crate) fn refused(gpu: &Gpu, mig: &Mig, profile: &Profile) -> Option<String> {
+    let held: Vec<&Profile> = gpu.instances.iter().filter_map(|gi| mig.profiles.get(gi.profile)).collect();
+    let name = &profile.name;
+    if count(held.iter().filter(|other| other.id == profile.id)) >= profile.max_instances {
+        return Some(format!("too many instances: the GPU takes at most {} of {name}", profile.max_instances));
+    }
+    // Only one instance can have the GPU's single set of media engines.
+    let media = |profile: &Profile| profile.name.ends_with("+me");
+    if let Some(other) = held.iter().find(|other| media(other) && media(profile)) {
+        return Some(format!("only one +me instance per GPU, and there is a {}", other.name));
+    }
+    let all = |profile: &Profile| profile.name.ends_with("+me.all");
+    let none = |profile: &Profile| profile.name.ends_with("-me");
+    if let Some(other) = held.iter().find(|other| (all(other) && !none(profile)) || (all(profile) && !none(other))) {
+        return Some(format!("a +me.all instance leaves room for -me instances only: {name} beside {}", other.name));
+    }
+    let used: u32 = held.iter().map(|other| other.slices).sum();
+    if used.saturating_add(profile.slices) > mig.compute_slices {
+        return Some(format!("too many instances: {used} of {} compute slices are taken", mig.compute_slices));
+    }
+    None
+}
+
+/// How many more of `profile` the GPU takes.
+pub(crate) fn remaining(gpu: &Gpu, mig: &Mig, profile: &Profile) -> u32 {
+    if refused(gpu, mig, profile).is_some() {
+        return 0;
+    }
+    let held = || gpu.instances.iter().filter_map(|gi| mig.profiles.get(gi.profile));
+    let same = count(held().filter(|other| other.id == profile.id));
+    let slices: u32 = held().map(|other| other.slices).sum();
+    let by_compute = mig.compute_slices.saturating_sub(slices) / profile.slices.max(1);
+    let free = count(profile.placements.starts.iter().filter(|start| in_the_way(gpu, mig, profile, **start).is_none()));
+    free.min(by_compute).min(profile.max_instances.saturating_sub(same))
+}
+
+/// How many more of a compute profile the GPU instance takes.
+pub(crate) fn remaining_compute(instance: &GpuInstance, within: &Profile, profile: &ComputeProfile) -> u32 {
+    let free = profile.placements.starts.iter().filter(|start| compute_free(instance, within, profile, **start));
+    count(free)
+}
+
+/// Whether a compute instance of `profile` at `start` overlaps none.
+pub(crate) fn compute_free(instance: &GpuInstance, within: &Profile, profile: &ComputeProfile, start: u32) -> bool {
+    !instance.compute.iter().any(|other| {
+        within
+            .compute_profiles
+            .get(other.profile)
+            .is_some_and(|held| overlap((start, profile.placements.size), (other.start, held.placements.size)))
+    })
+}
+
+/// The id that a driver gives: whole GPU 0, halves 1 and 2, quarters 3 to 6, eighths 7 to 14. On Ampere the upper half
+/// comes first (A100: id 1 at 4, 2 at 0; seven 1g from 0 have 11, 12, 13, 14, 7, 8, 9). Elsewhere the lower one does:
+/// seen for halves on GH200, assumed for the rest.
+pub(crate) fn instance_id(gpu: &Gpu, mig: &Mig, architecture: u32, profile: &Profile, start: u32) -> u32 {
+    let parts = mig.memory_slices.div_ceil(profile.placements.size.max(1)).next_power_of_two();
+    let position = start / profile.placements.size.max(1);
+    let turned = if architecture == AMPERE { (position + parts / 2) % parts } else { position };
+    let first = parts - 1;
+    let taken = |id: &u32| gpu.instances.iter().any(|other| other.id == *id);
+    // An id stated in the scene may have taken this one's.
+    std::iter::once(first + turned).chain(first..first + parts).chain(0..).find(|id| !taken(id)).unwrap_or(first)
+}
+
+fn count(items: impl Iterator) -> u32 {
+    u32::try_from(items.count()).unwrap_or(u32::MAX)
+}

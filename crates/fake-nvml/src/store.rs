@@ -1,0 +1,284 @@
+//! Where a machine lives: one page of counters shared by all its processes, and the world it points to.
+//!
+//! A state directory holds `control` (that page), `world.<generation>` (the world, already resolved) and `lock`. A
+//! change writes the next world beside the present one and then stores its number in the page: a single atomic step,
+//! so a process killed at any instant leaves either the old machine or the new one. Readers compare one number per
+//! call and read a file only when it has moved.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    ptr::NonNull,
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+    time::Duration,
+};
+
+use rustix::{
+    fs::{FlockOperation, flock},
+    mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap},
+    thread::futex,
+};
+
+use crate::{
+    faults::MAX_FAULTS,
+    function::{Function, NAMES},
+    world::World,
+};
+
+/// Changes with anything that `control` or `world.*` hold, so that an older state directory is told from a broken one.
+const MAGIC: u64 = u64::from_le_bytes(*b"fkNVML\0\x01");
+const SIZE: usize = size_of::<Page>();
+
+#[repr(C)]
+struct Page {
+    magic: AtomicU64,
+    generation: AtomicU64,
+    /// Moves with every change: a futex that waiters for events sleep on.
+    changes: AtomicU32,
+    padding: AtomicU32,
+    hits: [AtomicU64; MAX_FAULTS],
+    calls: [AtomicU64; NAMES.len()],
+}
+
+/// The shared page of a machine, mapped.
+pub struct Control {
+    page: NonNull<Page>,
+}
+
+// SAFETY: the page is only reached through shared references to atomics, and stays mapped as long as this lives.
+unsafe impl Send for Control {}
+// SAFETY: as above.
+unsafe impl Sync for Control {}
+
+impl Control {
+    fn map(file: Option<&File>) -> io::Result<Self> {
+        let access = ProtFlags::READ | ProtFlags::WRITE;
+        let null = std::ptr::null_mut();
+        let address = match file {
+            // SAFETY: a fresh mapping at an address of the kernel's choice; the file was checked to be SIZE long.
+            Some(file) => unsafe { mmap(null, SIZE, access, MapFlags::SHARED, file, 0) },
+            // SAFETY: a fresh mapping at an address of the kernel's choice.
+            None => unsafe { mmap_anonymous(null, SIZE, access, MapFlags::SHARED) },
+        }?;
+        let page = NonNull::new(address.cast::<Page>()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self { page })
+    }
+
+    fn page(&self) -> &Page {
+        // SAFETY: page-aligned, SIZE long and mapped until drop; all of it is atomics, for which any bits are valid
+        // and which other processes may change at any time.
+        unsafe { self.page.as_ref() }
+    }
+
+    /// The number of the world that is now.
+    pub(crate) fn generation(&self) -> u64 {
+        self.page().generation.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn count(&self, function: Function) {
+        if let Some(calls) = self.page().calls.get(function.number()) {
+            calls.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts one call that a fault's description fits, and says which it was.
+    pub(crate) fn hit(&self, slot: usize) -> u64 {
+        self.page().hits.get(slot).map_or(0, |hits| hits.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// How often each function was called, by number.
+    pub fn calls(&self) -> Vec<u64> {
+        self.page().calls.iter().map(|calls| calls.load(Ordering::Relaxed)).collect()
+    }
+
+    /// Starts counting again.
+    pub fn reset_calls(&self) {
+        self.page().calls.iter().for_each(|calls| calls.store(0, Ordering::Relaxed));
+    }
+
+    /// Makes the fault in this slot count from the beginning.
+    pub fn reset_hits(&self, slot: usize) {
+        if let Some(hits) = self.page().hits.get(slot) {
+            hits.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// A number that moves with every change.
+    pub(crate) fn changes(&self) -> u32 {
+        self.page().changes.load(Ordering::Acquire)
+    }
+
+    /// Sleeps until something changes after `seen`, or for `time`.
+    pub(crate) fn wait(&self, seen: u32, time: Duration) {
+        // Anything that wakes it, a signal too, is fine: the caller looks again.
+        let time =
+            rustix::thread::Timespec { tv_sec: time.as_secs().cast_signed(), tv_nsec: time.subsec_nanos().into() };
+        let _ = futex::wait(&self.page().changes, futex::Flags::empty(), seen, Some(&time));
+    }
+
+    fn publish(&self, generation: u64) {
+        self.page().generation.store(generation, Ordering::Release);
+        self.page().changes.fetch_add(1, Ordering::Release);
+        let _ = futex::wake(&self.page().changes, futex::Flags::empty(), i32::MAX.cast_unsigned());
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        // SAFETY: mapped by `map` with this size; no reference outlives `self`.
+        let _ = unsafe { munmap(self.page.as_ptr().cast(), SIZE) };
+    }
+}
+
+/// A machine: its shared page and its directory, when others share it.
+pub struct Store {
+    control: Control,
+    directory: Option<PathBuf>,
+}
+
+/// Why a machine cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The directory or a file in it.
+    #[error("state directory {}: {source}", directory.display())]
+    Io {
+        /// The state directory.
+        directory: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// What is there was not written by this version.
+    #[error("state directory {}: {reason}; remove it and start again", directory.display())]
+    Foreign {
+        /// The state directory.
+        directory: PathBuf,
+        /// How it shows.
+        reason: &'static str,
+    },
+    /// The scene that the machine was to be made from.
+    #[error("{0}")]
+    Scene(String),
+}
+
+impl Store {
+    /// A machine that no other process sees.
+    pub fn private() -> Result<Self, StoreError> {
+        let control = Control::map(None).map_err(|source| StoreError::Io { directory: PathBuf::new(), source })?;
+        control.publish(1);
+        Ok(Self { control, directory: None })
+    }
+
+    /// The machine of this directory; made by `create` when there is none yet.
+    pub fn open(
+        directory: &Path,
+        create: impl FnOnce() -> Result<World, StoreError>,
+    ) -> Result<(Self, World, u64), StoreError> {
+        let failed = |source| StoreError::Io { directory: directory.to_owned(), source };
+        let path = directory.join("control");
+        let file = match OpenOptions::new().read(true).write(true).open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                fs::create_dir_all(directory).map_err(failed)?;
+                let _lock = lock(directory).map_err(failed)?;
+                // Another process may have made it while this one waited for the lock.
+                if !path.exists() {
+                    let world = create()?;
+                    Self::found(directory, &world).map_err(failed)?;
+                }
+                OpenOptions::new().read(true).write(true).open(&path).map_err(failed)?
+            }
+            Err(error) => return Err(failed(error)),
+        };
+        let foreign = |reason| StoreError::Foreign { directory: directory.to_owned(), reason };
+        if file.metadata().map_err(failed)?.len() != SIZE as u64 {
+            return Err(foreign("its control file has another size"));
+        }
+        let control = Control::map(Some(&file)).map_err(failed)?;
+        if control.page().magic.load(Ordering::Relaxed) != MAGIC {
+            return Err(foreign("its control file is of another version"));
+        }
+        let store = Self { control, directory: Some(directory.to_owned()) };
+        let (world, generation) = store.read()?;
+        Ok((store, world, generation))
+    }
+
+    /// Writes a first world, then the page: the machine exists once the page has its name.
+    fn found(directory: &Path, world: &World) -> io::Result<()> {
+        write_world(directory, 1, world)?;
+        let draft = directory.join("control.new");
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o666).open(&draft)?;
+        file.set_len(SIZE as u64)?;
+        let control = Control::map(Some(&file))?;
+        control.page().magic.store(MAGIC, Ordering::Relaxed);
+        control.publish(1);
+        fs::rename(draft, directory.join("control"))
+    }
+
+    /// The shared page.
+    pub fn control(&self) -> &Control {
+        &self.control
+    }
+
+    /// The world that is now, and its number.
+    pub fn read(&self) -> Result<(World, u64), StoreError> {
+        let Some(directory) = &self.directory else {
+            return Err(StoreError::Foreign { directory: PathBuf::new(), reason: "a private machine has no file" });
+        };
+        loop {
+            let generation = self.control.generation();
+            match fs::read(world_path(directory, generation)) {
+                Ok(bytes) => {
+                    let world = postcard::from_bytes(&bytes).map_err(|_| StoreError::Foreign {
+                        directory: directory.clone(),
+                        reason: "its world is not readable",
+                    })?;
+                    return Ok((world, generation));
+                }
+                // A change came between the two reads, and took the older file away.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && generation != self.control.generation() => {}
+                Err(source) => return Err(StoreError::Io { directory: directory.clone(), source }),
+            }
+        }
+    }
+
+    /// Changes the world for all processes of the machine; one change at a time.
+    pub fn change<T>(&self, edit: impl FnOnce(&mut World) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let Some(directory) = &self.directory else {
+            return Err(StoreError::Foreign { directory: PathBuf::new(), reason: "a private machine has no file" });
+        };
+        let failed = |source| StoreError::Io { directory: directory.clone(), source };
+        let _lock = lock(directory).map_err(failed)?;
+        let (mut world, generation) = self.read()?;
+        let result = edit(&mut world)?;
+        write_world(directory, generation + 1, &world).map_err(failed)?;
+        self.control.publish(generation + 1);
+        // A process killed here leaves a file that the next change takes away.
+        for old in fs::read_dir(directory).map_err(failed)?.flatten() {
+            let number = old.file_name().to_str().and_then(|name| name.strip_prefix("world.")?.parse::<u64>().ok());
+            if number.is_some_and(|number| number <= generation) {
+                let _ = fs::remove_file(old.path());
+            }
+        }
+        Ok(result)
+    }
+}
+
+fn world_path(directory: &Path, generation: u64) -> PathBuf {
+    directory.join(format!("world.{generation}"))
+}
+
+fn write_world(directory: &Path, generation: u64, world: &World) -> io::Result<()> {
+    let bytes = postcard::to_stdvec(world).map_err(io::Error::other)?;
+    let draft = directory.join("world.new");
+    fs::write(&draft, bytes)?;
+    fs::rename(draft, world_path(directory, generation))
+}
+
+/// Held until the file is closed, which a killed process does too.
+fn lock(directory: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o666).open(directory.join("lock"))?;
+    flock(&file, FlockOperation::LockExclusive)?;
+    Ok(file)
+}

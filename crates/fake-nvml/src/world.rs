@@ -1,0 +1,151 @@
+//! What a pretended machine is: its driver, its GPUs and how they are cut. Plain data, stored as it is.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    faults::Fault,
+    model::{ComputeProfile, Mig, Model, Profile},
+};
+
+/// One machine.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "named by what they hold")]
+pub struct World {
+    pub driver: String,
+    pub nvml: String,
+    pub cuda: i32,
+    /// Each model once, however many GPUs are of it.
+    pub models: Vec<Model>,
+    pub gpus: Vec<Gpu>,
+    pub faults: Vec<Fault>,
+    /// The next number to give to a GPU or an instance: none is given twice in the life of a machine, so that a handle
+    /// to something that is gone is never taken for what came after it.
+    pub next_serial: u32,
+}
+
+/// One GPU.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "named by what they hold")]
+pub struct Gpu {
+    pub serial: u32,
+    /// Index in [`World::models`].
+    pub model: usize,
+    pub uuid: String,
+    pub minor: u32,
+    pub pci: PciAddress,
+    pub numa: u32,
+    pub board_serial: String,
+    pub mig_current: bool,
+    pub mig_pending: bool,
+    pub lost: bool,
+    /// By id.
+    pub instances: Vec<GpuInstance>,
+}
+
+/// Where a GPU is on the PCI bus.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "named by what they hold")]
+pub struct PciAddress {
+    pub domain: u32,
+    pub bus: u8,
+    pub device: u8,
+    pub function: u8,
+}
+
+/// A GPU instance.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "named by what they hold")]
+pub struct GpuInstance {
+    pub serial: u32,
+    pub id: u32,
+    /// Index in the model's profiles.
+    pub profile: usize,
+    /// In memory slices.
+    pub start: u32,
+    /// By id.
+    pub compute: Vec<ComputeInstance>,
+}
+
+/// A compute instance, which is what NVML calls a MIG device.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "named by what they hold")]
+pub struct ComputeInstance {
+    pub serial: u32,
+    pub id: u32,
+    /// Index in the profile's compute profiles.
+    pub profile: usize,
+    /// In compute slices of its GPU instance.
+    pub start: u32,
+    pub uuid: String,
+    /// The index among the GPU's MIG devices; there may be gaps.
+    pub mig_index: u32,
+}
+
+impl PciAddress {
+    /// `0000:07:00.0`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (domain, rest) = match text.matches(':').count() {
+            1 => ("0", text),
+            _ => text.split_once(':')?,
+        };
+        let (bus, rest) = rest.split_once(':')?;
+        let (device, function) = rest.split_once('.').unwrap_or((rest, "0"));
+        Some(Self {
+            domain: u32::from_str_radix(domain, 16).ok()?,
+            bus: u8::from_str_radix(bus, 16).ok()?,
+            device: u8::from_str_radix(device, 16).ok().filter(|device| *device < 32)?,
+            function: u8::from_str_radix(function, 16).ok().filter(|function| *function < 8)?,
+        })
+    }
+
+    /// As sysfs and NVML's older calls write it.
+    pub fn short(&self) -> String {
+        format!("{:04x}:{:02x}:{:02x}.{:x}", self.domain, self.bus, self.device, self.function)
+    }
+
+    /// As NVML's newer calls write it.
+    pub(crate) fn long(&self) -> String {
+        format!("{:08X}:{:02X}:{:02X}.{:X}", self.domain, self.bus, self.device, self.function)
+    }
+}
+
+impl World {
+    /// The model of a GPU.
+    pub(crate) fn model(&self, gpu: &Gpu) -> Option<&Model> {
+        self.models.get(gpu.model)
+    }
+
+    /// The GPU's way of being cut, when it has one.
+    pub(crate) fn mig(&self, gpu: &Gpu) -> Option<&Mig> {
+        self.model(gpu).and_then(|model| model.mig.as_ref())
+    }
+
+    /// The profile of a GPU instance.
+    pub(crate) fn profile(&self, gpu: &Gpu, instance: &GpuInstance) -> Option<&Profile> {
+        self.mig(gpu)?.profiles.get(instance.profile)
+    }
+
+    /// The profile of a compute instance.
+    pub(crate) fn compute_profile(
+        &self,
+        gpu: &Gpu,
+        instance: &GpuInstance,
+        compute: &ComputeInstance,
+    ) -> Option<&ComputeProfile> {
+        self.profile(gpu, instance)?.compute_profiles.get(compute.profile)
+    }
+
+    /// A number for something new.
+    pub(crate) fn serial(&mut self) -> u32 {
+        let serial = self.next_serial;
+        self.next_serial = self.next_serial.wrapping_add(1);
+        serial
+    }
+}
+
+impl Gpu {
+    /// Every MIG device, in the order of instance ids.
+    pub(crate) fn mig_devices(&self) -> impl Iterator<Item = (&GpuInstance, &ComputeInstance)> {
+        self.instances.iter().flat_map(|gi| gi.compute.iter().map(move |ci| (gi, ci)))
+    }
+}
