@@ -64,8 +64,8 @@ pub async fn run(
     // The first list must have what pods hold from before: leaving it out would be dropping it.
     let known = async {
         let read = timeout(FIRST_READING, readings.changed());
-        let (_, offered) = tokio::join!(read, offers.wait_for(Option::is_some));
-        offered.is_ok()
+        let offered = async { offers.wait_for(Option::is_some).await.is_ok() };
+        tokio::join!(read, offered).1
     };
     let mut goes_on = tokio::select! { () = stop.cancelled() => false, known = known => known };
     while goes_on {

@@ -17,4 +17,4 @@ mod session;
 
 pub use error::{DriverError, kind_of};
 pub use library::{Library, LibraryError};
-pub use owner::{DriverState, Settings, View, start, supervise};
+pub use owner::{DriverState, Settings, Supervision, View, start, supervise};

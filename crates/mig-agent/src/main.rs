@@ -1,0 +1,29 @@
+//! `mig-agent`: offers the MIG slices of a node's GPUs to its kubelet.
+
+mod args;
+mod http;
+mod offers;
+mod run;
+mod telemetry;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use rustix::fs::Mode;
+use rustix::process::umask;
+
+use crate::args::Args;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    telemetry::init(&args);
+    // Whoever can talk to the plugin's sockets can ask it for devices: they are root's alone.
+    umask(Mode::RWXG | Mode::RWXO);
+    match run::to_the_end(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

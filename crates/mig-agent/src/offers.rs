@@ -1,0 +1,76 @@
+//! From what the driver shows to what is offered, with a line in the log for each change that a person would ask about.
+
+use std::sync::Arc;
+
+use mig_model::{Gpu, MigMode, Offers, ResourceDomain, Strategy, assign};
+use mig_nvml::View;
+use tokio::sync::watch;
+
+/// Translates each new view of the GPUs for as long as there are any.
+pub(crate) async fn follow(
+    mut views: watch::Receiver<View>,
+    offers: watch::Sender<Option<Arc<Offers>>>,
+    strategy: Strategy,
+    domain: ResourceDomain,
+) {
+    let mut told = Vec::new();
+    loop {
+        let view = views.borrow_and_update().clone();
+        // Without a reading nothing is known, which is not the same as that there is nothing.
+        if let Some(inventory) = view.inventory {
+            let now = assign(&inventory, strategy, &domain);
+            tell(&mut told, &inventory.gpus, &now);
+            offers.send_if_modified(|offers| {
+                let changed = offers.as_deref() != Some(&now);
+                if changed {
+                    *offers = Some(Arc::new(now));
+                }
+                changed
+            });
+        }
+        if views.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Logs what is new since the last time.
+fn tell(told: &mut Vec<(u32, bool, String)>, gpus: &[Gpu], offers: &Offers) {
+    let mut lines: Vec<(u32, bool, String)> =
+        gpus.iter().map(|gpu| (gpu.index, gpu.fault.is_some(), describe(gpu))).collect();
+    lines.extend(offers.left_out.iter().map(|out| (out.gpu, true, format!("not offered: {}", out.reason))));
+    for line in lines.iter().filter(|line| !told.contains(line)) {
+        match line {
+            (gpu, true, text) => tracing::warn!(gpu, "{text}"),
+            (gpu, false, text) => tracing::info!(gpu, "{text}"),
+        }
+    }
+    if gpus.is_empty() && offers.left_out.is_empty() {
+        let none = (u32::MAX, true, String::new());
+        if !told.contains(&none) {
+            tracing::warn!("the driver shows no GPU: this node offers nothing");
+        }
+        lines.push(none);
+    }
+    *told = lines;
+}
+
+fn describe(gpu: &Gpu) -> String {
+    let name = &gpu.name;
+    if let Some(fault) = &gpu.fault {
+        return format!("{name} is unusable, its devices are Unhealthy: {}", fault.message);
+    }
+    match gpu.mig {
+        MigMode::Unsupported => format!("{name} cannot be cut (no MIG): offered whole"),
+        MigMode::Known { enabled: false, pending: true } => format!("{name}: MIG will be on after a reset of the GPU"),
+        MigMode::Known { enabled: false, .. } => format!("{name}: MIG is off"),
+        MigMode::Known { enabled: true, pending } => {
+            let parts = gpu.instances.iter().flat_map(|instance| {
+                let start = instance.placement.start;
+                instance.compute_instances.iter().map(move |compute| format!(" {}@{start}", compute.profile))
+            });
+            let leaving = if pending { "" } else { " (it will be off after a reset of the GPU)" };
+            format!("{name}: MIG is on{leaving}:{}", parts.collect::<String>())
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Wires the parts together, and ends all of them when one ends or a signal comes.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use kubelet::KubeletPaths;
+use mig_device_plugin::{ContainerSettings, Status};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::args::Args;
+use crate::{http, offers};
+
+/// Runs until a signal comes or a part fails.
+pub(crate) fn to_the_end(args: &Args) -> anyhow::Result<()> {
+    let driver = mig_nvml::Settings {
+        library: args.nvml_library.clone(),
+        driver_root: args.nvidia_driver_root.clone(),
+        sys_root: args.sys_root.clone(),
+        poll_interval: args.poll_interval,
+        deadline: args.nvml_deadline,
+    };
+    // First of all, so that the driver is read while the rest is set up.
+    let (views, supervision) = mig_nvml::start(driver).context("unable to start the driver's thread")?;
+    // One thread is enough for a kubelet, and no slower than many.
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("unable to start the runtime")?;
+    let outcome = runtime.block_on(serve(args, views, supervision));
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn serve(
+    args: &Args,
+    views: watch::Receiver<mig_nvml::View>,
+    supervision: mig_nvml::Supervision,
+) -> anyhow::Result<()> {
+    let stop = stop_on_signals()?;
+    let listener = TcpListener::bind(args.listen)
+        .await
+        .with_context(|| format!("unable to listen at {}: choose another address with --listen", args.listen))?;
+    tracing::info!(address = %listener.local_addr()?, strategy = %args.mig_strategy, "serving HTTP");
+    let status = Arc::new(Status::default());
+    let (offered, offers) = watch::channel(None);
+    let mut parts = JoinSet::new();
+
+    parts.spawn(named("the watch over the driver", mig_nvml::supervise(supervision)));
+    let follow = offers::follow(views.clone(), offered, args.mig_strategy, args.resource_domain.clone());
+    parts.spawn(named("the reading of GPUs", follow));
+    let settings = mig_device_plugin::Settings {
+        paths: KubeletPaths::new(&args.kubelet_root),
+        domain: args.resource_domain.clone(),
+        settle: args.settle_time,
+        container: ContainerSettings { visible_devices_env: args.visible_devices_env.clone() },
+    };
+    let fleet = mig_device_plugin::run(settings, offers, Arc::clone(&status), stop.clone());
+    let mut fleet = tokio::spawn(fleet);
+
+    let router = http::router(http::Known { views, status });
+    parts.spawn(named("HTTP", async move {
+        // Ends only when its task is dropped: accept errors are retried inside.
+        let _ = axum::serve(listener, router).await;
+    }));
+
+    let outcome = tokio::select! {
+        () = stop.cancelled() => Ok(()),
+        ended = parts.join_next() => match ended {
+            Some(Ok(part)) => Err(anyhow::anyhow!("{part} has ended")),
+            Some(Err(error)) => Err(error).context("a part has failed"),
+            None => bail!("nothing is left to run"),
+        },
+        ended = &mut fleet => {
+            ended.context("serving has failed")?;
+            bail!("serving has ended");
+        }
+    };
+    stop.cancel();
+    fleet.await.context("serving has failed")?;
+    if outcome.is_ok() {
+        tracing::info!("stopped");
+    }
+    outcome
+}
+
+async fn named(name: &'static str, part: impl Future<Output = ()>) -> &'static str {
+    part.await;
+    name
+}
+
+fn stop_on_signals() -> anyhow::Result<CancellationToken> {
+    let stop = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate()).context("unable to listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("unable to listen for SIGINT")?;
+    let told = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("told to stop");
+        told.cancel();
+    });
+    Ok(stop)
+}
