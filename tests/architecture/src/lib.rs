@@ -1,1 +1,1 @@
-//! (being written)
+//! Nothing here: see `tests/dependencies.rs`.
