@@ -1,6 +1,9 @@
 //! What happened, and when.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::{
+    fmt,
+    time::{Duration, Instant, SystemTime},
+};
 
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
@@ -80,6 +83,58 @@ impl Event {
         );
         let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Self { monotonic_ns: nanoseconds(monotonic), unix_ns: nanoseconds(unix), what, at: Instant::now() }
+    }
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Started => write!(out, "the kubelet serves"),
+            Self::Stopped { in_order: true } => write!(out, "the kubelet has stopped"),
+            Self::Stopped { in_order: false } => write!(out, "the kubelet was killed"),
+            Self::RegisterReceived { resource, endpoint } => {
+                write!(out, "{resource}: asks to be registered at {endpoint}")
+            }
+            Self::Registered { resource, endpoint, preferred_allocation, pre_start } => {
+                let preferred = if *preferred_allocation { ", has preferences" } else { "" };
+                let start = if *pre_start { ", wants to know of starts" } else { "" };
+                write!(out, "{resource}: registered at {endpoint}{preferred}{start}")
+            }
+            Self::RegistrationFailed { resource, endpoint, reason } => {
+                write!(out, "{resource}: not registered at {endpoint}: {reason}")
+            }
+            Self::StreamOpened { resource } => write!(out, "{resource}: its list is open"),
+            Self::List { resource, devices, healthy, .. } => {
+                write!(out, "{resource}: {healthy} of {devices} devices healthy")
+            }
+            Self::StreamEnded { resource, reason } => write!(out, "{resource}: its list has ended: {reason}"),
+            Self::PluginDisconnected { resource } => write!(out, "{resource}: disconnected, nothing is allocatable"),
+            Self::NewRegistrationKilled { resource } => {
+                write!(out, "{resource}: the end of an old list takes the new registration with it")
+            }
+            Self::ResourceRemoved { resource } => write!(out, "{resource}: forgotten"),
+            Self::Preferred { resource, available, size, chosen } => {
+                write!(out, "{resource}: prefers {} as {size} of {available}", chosen.join(", "))
+            }
+            Self::Allocated { resource, ids, nanoseconds } => {
+                let took = Duration::from_nanos(*nanoseconds);
+                write!(out, "{resource}: allocated {} in {took:.0?}", ids.join(", "))
+            }
+            Self::AllocateFailed { resource, ids, reason } => {
+                write!(out, "{resource}: refused to allocate {}: {reason}", ids.join(", "))
+            }
+            Self::PodAdmitted { pod } => write!(out, "pod {pod}: admitted"),
+            Self::PodRejected { pod, reason } => write!(out, "pod {pod}: failed: {reason}"),
+            Self::PodDeleted { pod } => write!(out, "pod {pod}: deleted"),
+            Self::PodResourcesListed { pods, answered: true } => write!(out, "podresources: told of {pods} pods"),
+            Self::PodResourcesListed { answered: false, .. } => write!(out, "podresources: failed, as it was told to"),
+            Self::Conflict { pod, container, kind, key, kept, dropped } => {
+                write!(out, "pod {pod}, container {container}: {kind} {key} is {kept} and not {dropped}")
+            }
+            Self::CheckpointNotWritten { reason } => write!(out, "checkpoint not written: {reason}"),
+            Self::CheckpointNotRead { reason } => write!(out, "checkpoint not read: {reason}"),
+            Self::Violation { kind, resource, detail } => write!(out, "VIOLATION {kind:?}: {resource}: {detail}"),
+        }
     }
 }
 

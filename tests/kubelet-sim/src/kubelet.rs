@@ -324,7 +324,7 @@ impl NotInTime {
         }
         message.push_str("Last events:\n");
         for event in events.iter().rev().take(12).rev() {
-            let _ = writeln!(message, "  {:?}", event.what);
+            let _ = writeln!(message, "  {}", event.what);
         }
         Self { message }
     }

@@ -12,7 +12,7 @@ use std::{
 
 use kubelet::deviceplugin::RegisterRequest;
 use kubelet_sim::{AdmissionError, Kubelet, Options, Pod, ViolationKind, What};
-use plugin::{Plugin, SOON, all, healthy, register};
+use plugin::{Plugin, Preference, SOON, all, healthy, register};
 use tempfile::TempDir;
 use tokio::sync::Notify;
 
@@ -142,7 +142,7 @@ async fn failing_to_prefer() {
 #[tokio::test]
 async fn preferring_what_was_not_asked_for() {
     let (_root, kubelet, plugin) = with_plugin(&["a", "b", "c"]).await;
-    let bad: [fn(&[String]) -> Result<Vec<String>, tonic::Status>; 4] = [
+    let bad: [Preference; 4] = [
         |_| Ok(vec!["elsewhere".to_owned()]),
         |ids| Ok(ids.to_vec()),
         |_| Ok(Vec::new()),

@@ -29,11 +29,14 @@ use tonic::{Request, Response, Status, transport::Server};
 /// Long enough for a loaded machine; nothing waits for it to pass.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
+/// From what is available, sorted, to what is preferred.
+pub(crate) type Preference = fn(&[String]) -> Result<Vec<String>, Status>;
+
 /// What makes a plugin bad.
 #[derive(Default)]
 pub(crate) struct Faults {
     pub(crate) answers_per_request: Option<usize>,
-    pub(crate) preferred: Option<fn(&[String]) -> Result<Vec<String>, Status>>,
+    pub(crate) preferred: Option<Preference>,
     /// Allocate waits for it.
     pub(crate) gate: Option<Arc<Notify>>,
 }
