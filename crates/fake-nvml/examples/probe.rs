@@ -1,0 +1,76 @@
+//! A client for the tests: loads the library it is given, then does what each line on its standard input says.
+//!
+//! A line is a function and its arguments: `u:5` a number, `s:text` a text, `h:name` a handle kept before, `null`;
+//! `o` a number to be filled, `l` a 64-bit one, `t` a text, `oh:name` a handle that is kept, `b` a large zeroed
+//! structure, `v:N` one whose version is N. The answer is the return code and what was filled.
+#![allow(unsafe_code, reason = "it calls C functions by name")]
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test program: any failure is the test's"
+)]
+
+use std::{
+    collections::HashMap,
+    ffi::{CStr, CString},
+    io::{BufRead, stdin},
+};
+
+type Call = unsafe extern "C" fn(u64, u64, u64, u64, u64) -> u32;
+
+const ROOM: usize = 4096;
+
+fn main() {
+    let path = std::env::args_os().nth(1).expect("the path of a library");
+    // SAFETY: the library under test; loading it runs no code of its own.
+    let library = unsafe { libloading::Library::new(path) }.expect("the library loads");
+    let mut handles: HashMap<String, u64> = HashMap::new();
+    for line in stdin().lock().lines() {
+        let line = line.unwrap();
+        let mut words = line.split_whitespace();
+        let name = words.next().unwrap_or_default();
+        // SAFETY: every function of NVML's that the tests name takes at most five integers or pointers.
+        let Ok(call) = (unsafe { library.get::<Call>(name) }) else {
+            println!("missing");
+            continue;
+        };
+        let kinds: Vec<&str> = words.collect();
+        let mut buffers: Vec<Vec<u64>> = kinds.iter().map(|_| vec![0; ROOM / 8]).collect();
+        let mut values = [0; 5];
+        for ((kind, buffer), value) in kinds.iter().zip(&mut buffers).zip(&mut values) {
+            *value = match kind.split_once(':') {
+                Some(("u", number)) => number.parse().unwrap(),
+                Some(("h", name)) => handles.get(name).copied().unwrap_or(0xdead_beef),
+                Some(("s", text)) => CString::new(text).unwrap().into_raw() as u64,
+                Some(("v", version)) => {
+                    buffer[0] = version.parse().unwrap();
+                    buffer.as_mut_ptr() as u64
+                }
+                _ if *kind == "null" => 0,
+                _ => buffer.as_mut_ptr() as u64,
+            };
+        }
+        let [a, b, c, d, e] = values;
+        // SAFETY: each pointer is to ROOM bytes of ours or to a text of ours, and NVML writes less.
+        let code = unsafe { call(a, b, c, d, e) };
+        let mut answer = code.to_string();
+        for (kind, buffer) in kinds.iter().zip(&buffers) {
+            match *kind {
+                "o" => answer.push_str(&format!(" {}", buffer[0] & 0xffff_ffff)),
+                "l" => answer.push_str(&format!(" {}", buffer[0])),
+                "t" => {
+                    // SAFETY: zeroed before the call, and shorter than the buffer.
+                    let text = unsafe { CStr::from_ptr(buffer.as_ptr().cast()) };
+                    answer.push_str(&format!(" {}", text.to_string_lossy()));
+                }
+                kind => {
+                    if let (Some(name), 0) = (kind.strip_prefix("oh:"), code) {
+                        handles.insert(name.to_owned(), buffer[0]);
+                    }
+                }
+            }
+        }
+        println!("{answer}");
+    }
+}
