@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use mig_model::{Gpu, MigMode, Offers, ResourceDomain, Strategy, assign};
-use mig_nvml::View;
+use mig_nvml::{DriverState, View};
 use tokio::sync::watch;
 
 /// Translates each new view of the GPUs for as long as there are any.
@@ -19,7 +19,7 @@ pub(crate) async fn follow(
         // Without a reading nothing is known, which is not the same as that there is nothing.
         if let Some(inventory) = view.inventory {
             let now = assign(&inventory, strategy, &domain);
-            tell(&mut told, &inventory.gpus, &now);
+            tell(&mut told, &view.driver, &inventory.gpus, &now);
             offers.send_if_modified(|offers| {
                 let changed = offers.as_deref() != Some(&now);
                 if changed {
@@ -34,8 +34,11 @@ pub(crate) async fn follow(
     }
 }
 
-/// Logs what is new since the last time.
-fn tell(told: &mut Vec<(u32, bool, String)>, gpus: &[Gpu], offers: &Offers) {
+/// Logs what is new since the last time. A fault of the whole driver has its own line already.
+fn tell(told: &mut Vec<(u32, bool, String)>, driver: &DriverState, gpus: &[Gpu], offers: &Offers) {
+    if matches!(driver, DriverState::Failed(_)) {
+        return;
+    }
     let mut lines: Vec<(u32, bool, String)> =
         gpus.iter().map(|gpu| (gpu.index, gpu.fault.is_some(), describe(gpu))).collect();
     lines.extend(offers.left_out.iter().map(|out| (out.gpu, true, format!("not offered: {}", out.reason))));

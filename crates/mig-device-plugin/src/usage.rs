@@ -19,6 +19,10 @@ const WAITING: Duration = Duration::from_secs(1);
 /// While nothing changes, and while podresources can't be read.
 const SELDOM: Duration = Duration::from_secs(30);
 
+/// How many settle times a device counts as held that was given out and never seen in podresources. Its pod may have
+/// lived too briefly, or failed; or an init container has it, which podresources never lists.
+const UNSEEN: u32 = 12;
+
 /// What is known of the devices' holders.
 #[derive(Debug)]
 pub(crate) struct Usage {
@@ -43,7 +47,7 @@ struct State {
 #[derive(Debug)]
 struct Record {
     at: Instant,
-    /// Seen in podresources since. Init containers never are, so what was not seen is not known to be free.
+    /// Seen in podresources since.
     sighted: bool,
 }
 
@@ -79,15 +83,16 @@ impl Usage {
         self.given_out.notify_one();
     }
 
-    /// Whether it is certain that no pod holds the id: two readings of podresources in a row lack it, both begun a
-    /// settle time after the agent's start and after the id was last given out, and if it was, it had been seen before.
+    /// Whether no pod holds the id any more: two readings of podresources in a row lack it, both begun a settle time
+    /// after the agent's start and after the id was last given out; much longer, if it was never seen there.
     pub(crate) fn is_free(&self, id: &str) -> bool {
         let state = self.state();
-        let record = state.records.get(id);
-        let since = record.map_or(state.started, |record| record.at) + self.settle;
-        let two = state.readings.len() == 2;
-        two && record.is_none_or(|record| record.sighted)
-            && state.readings.iter().all(|reading| reading.began >= since && !reading.holds(id))
+        let since = match state.records.get(id) {
+            None => state.started + self.settle,
+            Some(Record { at, sighted: true }) => *at + self.settle,
+            Some(Record { at, sighted: false }) => *at + self.settle * UNSEEN,
+        };
+        state.readings.len() == 2 && state.readings.iter().all(|reading| reading.began >= since && !reading.holds(id))
     }
 
     /// What the last reading says pods hold of a resource.
@@ -240,14 +245,10 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_was_given_out_is_free_only_after_it_was_seen_and_is_no_more() {
+    async fn what_was_given_out_is_free_when_it_was_seen_and_is_no_more() {
         let usage = Usage::new(SETTLE);
         usage.record(["MIG-a"].into_iter());
         sleep(SETTLE).await;
-        for _ in 0..3 {
-            learn(&usage, vec![]);
-        }
-        assert!(!usage.is_free("MIG-a"), "an init container's pod may hold it");
         learn(&usage, holding("MIG-a"));
         learn(&usage, vec![]);
         assert!(!usage.is_free("MIG-a"));
@@ -255,6 +256,20 @@ mod tests {
         assert!(usage.is_free("MIG-a"));
         usage.record(["MIG-a"].into_iter());
         assert!(!usage.is_free("MIG-a"), "given out again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_given_out_and_never_seen_counts_as_held_for_long() {
+        let usage = Usage::new(SETTLE);
+        usage.record(["MIG-a"].into_iter());
+        sleep(SETTLE * (UNSEEN - 1)).await;
+        learn(&usage, vec![]);
+        learn(&usage, vec![]);
+        assert!(!usage.is_free("MIG-a"), "an init container may hold it");
+        sleep(SETTLE).await;
+        learn(&usage, vec![]);
+        learn(&usage, vec![]);
+        assert!(usage.is_free("MIG-a"));
     }
 
     #[tokio::test(start_paused = true)]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use mig_model::{Fault, Gpu, NodeInventory};
+use mig_model::{Driver, Fault, Gpu, NodeInventory};
 use tokio::sync::watch;
 
 use crate::error::DriverError;
@@ -97,7 +97,6 @@ pub async fn supervise(mut supervision: Supervision) {
         if phase.wait_for(|phase| *phase == Phase::Waiting).await.is_err() {
             return;
         }
-        tracing::info!("the driver answers again");
     }
 }
 
@@ -136,7 +135,6 @@ fn poll(
         Ok(reader) => reader,
         Err(error) => return Some(error),
     };
-    tracing::info!(driver = reader.driver().version, nvml = reader.driver().nvml, "NVML answers");
     while view.receiver_count() > 0 {
         match reader.pass(before.as_deref()) {
             Ok(inventory) => {
@@ -160,10 +158,15 @@ fn rest(settings: &Settings, phase: &watch::Sender<Phase>) {
 /// Wakes listeners only if there is something new.
 fn publish(view: &watch::Sender<View>, new: View) {
     view.send_if_modified(|view| {
-        if let DriverState::Failed(fault) = &new.driver
-            && view.driver != new.driver
-        {
-            tracing::error!(kind = fault.kind, "{}", fault.message);
+        if view.driver != new.driver {
+            match (&new.driver, &new.inventory) {
+                (DriverState::Failed(fault), _) => tracing::error!(kind = fault.kind, "{}", fault.message),
+                (_, Some(inventory)) => {
+                    let Driver { version, nvml } = &inventory.driver;
+                    tracing::info!(driver = version, nvml, "the driver answers");
+                }
+                _ => {}
+            }
         }
         let changed = *view != new;
         *view = new;

@@ -33,10 +33,6 @@ impl<'s> Reader<'s> {
         Ok(Self { session, sys_root, driver, names: ProfileNames::default(), warned_of_age: false })
     }
 
-    pub(crate) fn driver(&self) -> &Driver {
-        &self.driver
-    }
-
     /// Reads everything. A GPU that fails keeps what `before` knew of it, marked with the fault; only a driver that
     /// can't even count its GPUs fails the pass.
     pub(crate) fn pass(&mut self, before: Option<&NodeInventory>) -> Result<NodeInventory, DriverError> {
