@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use kubelet::KubeletPaths;
 use mig_device_plugin::{ContainerSettings, Status};
 use tokio::net::TcpListener;
@@ -65,12 +65,14 @@ async fn serve(
         let _ = axum::serve(listener, router).await;
     }));
 
-    let outcome = tokio::select! {
-        () = stop.cancelled() => Ok(()),
+    let failure = tokio::select! {
+        // First: told to stop, the fleet ends at the same moment.
+        biased;
+        () = stop.cancelled() => None,
         ended = parts.join_next() => match ended {
-            Some(Ok(part)) => Err(anyhow::anyhow!("{part} has ended")),
-            Some(Err(error)) => Err(error).context("a part has failed"),
-            None => bail!("nothing is left to run"),
+            Some(Ok(part)) => Some(anyhow!("{part} has ended")),
+            Some(Err(error)) => Some(anyhow!(error).context("a part has failed")),
+            None => Some(anyhow!("nothing is left to run")),
         },
         ended = &mut fleet => {
             ended.context("serving has failed")?;
@@ -79,10 +81,11 @@ async fn serve(
     };
     stop.cancel();
     fleet.await.context("serving has failed")?;
-    if outcome.is_ok() {
-        tracing::info!("stopped");
+    if let Some(failure) = failure {
+        return Err(failure);
     }
-    outcome
+    tracing::info!("stopped");
+    Ok(())
 }
 
 async fn named(name: &'static str, part: impl Future<Output = ()>) -> &'static str {

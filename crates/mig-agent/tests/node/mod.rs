@@ -1,6 +1,12 @@
 //! A node for one test: the real agent as a process, the fake driver's library under it, a directory for the kubelet.
 
 #![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "clippy takes only test functions for tests"
+)]
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
