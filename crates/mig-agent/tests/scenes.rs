@@ -1,5 +1,7 @@
 //! Every scene, as the agent reads it through NVML, against the scene itself; and as the kubelet sees it.
 
+#![allow(clippy::unwrap_used, reason = "clippy takes only test functions for tests")]
+
 mod node;
 
 use std::collections::BTreeMap;

@@ -94,17 +94,25 @@ impl Node {
         changed.unwrap();
     }
 
+    fn change(&self, edit: impl FnOnce(&mut fake_nvml::World)) {
+        let edit = |world: &mut _| {
+            edit(world);
+            Ok(())
+        };
+        self.machine().change(edit).unwrap();
+    }
+
     pub(crate) fn lose_gpu(&self, index: usize, lost: bool) {
-        self.machine().change(|world| Ok(world.gpus[index].lost = lost)).unwrap();
+        self.change(|world| world.gpus[index].lost = lost);
     }
 
     pub(crate) fn add_fault(&self, call: &str, returns: Option<&str>, delay: Option<&str>) {
         let fault = fake_nvml::fault(call, None, None, returns, delay).map_err(|(_, why)| why).unwrap();
-        self.machine().change(|world| Ok(world.faults.push(fault))).unwrap();
+        self.change(|world| world.faults.push(fault));
     }
 
     pub(crate) fn clear_faults(&self) {
-        self.machine().change(|world| Ok(world.faults.clear())).unwrap();
+        self.change(|world| world.faults.clear());
     }
 
     /// NVML calls since the machine was made.
