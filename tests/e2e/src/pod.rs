@@ -41,6 +41,8 @@ pub fn pod(name: &str, containers: &[Slices<'_>]) -> Result<Pod> {
         "metadata": { "name": name },
         "spec": {
             "automountServiceAccountToken": false,
+            // There is no cluster DNS, and nothing here asks one.
+            "dnsPolicy": "Default",
             "enableServiceLinks": false,
             "restartPolicy": "Always",
             // `sleep` as a container's first process does not hear SIGTERM.
