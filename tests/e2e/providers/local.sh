@@ -42,8 +42,8 @@ packages() {
   command -v apt-get >/dev/null || die "missing, and no apt-get to install them: ${missing[*]}"
   echo "e2e: installing ${missing[*]}"
   export DEBIAN_FRONTEND=noninteractive
-  # policy-rc.d is left alone: inside containers and CI Debian's packages start no services; on a host with systemd, etcd and
-  # containerd start as services, which disturbs nothing here.
+  # Where systemd runs, Debian's etcd and containerd also start as services; they don't meet the cluster's own.
+  mkdir -p "$E2E_DIR/logs"
   { apt-get update -q && apt-get install -qy --no-install-recommends "${missing[@]}"; } >"$E2E_DIR/logs/apt.log" 2>&1 ||
     { tail -n 20 "$E2E_DIR/logs/apt.log" >&2; die "failed to install ${missing[*]}"; }
 }

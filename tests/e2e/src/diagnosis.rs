@@ -1,8 +1,10 @@
 //! What a person needs to see when a test has failed, taken before its pods are deleted.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use k8s_openapi::api::core::v1::{Event, Node, Pod};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::ResourceExt;
 use kube::api::{Api, ListParams, LogParams};
 
@@ -24,10 +26,10 @@ impl Namespace<'_> {
         match Api::<Node>::all(client.clone()).get(node).await {
             Ok(node) => {
                 let status = node.status.unwrap_or_default();
-                writeln!(text, "  capacity {:?}", status.capacity)?;
-                writeln!(text, "  allocatable {:?}", status.allocatable)?;
+                writeln!(text, "  capacity {}", list(status.capacity))?;
+                writeln!(text, "  allocatable {}", list(status.allocatable))?;
                 for it in status.conditions.into_iter().flatten() {
-                    writeln!(text, "  {} {} {:?}", it.type_, it.status, it.message)?;
+                    writeln!(text, "  {}", words([Some(it.type_), Some(it.status), it.message]))?;
                 }
             }
             Err(error) => writeln!(text, "  {error}")?,
@@ -38,8 +40,7 @@ impl Namespace<'_> {
                 for pod in pods {
                     let name = pod.name_any();
                     let status = pod.status.unwrap_or_default();
-                    let (phase, reason) = (status.phase, status.reason);
-                    writeln!(text, "  {name} {phase:?} {reason:?} {:?}", status.message)?;
+                    writeln!(text, "  {}", words([Some(name), status.phase, status.reason, status.message]))?;
                 }
             }
             Err(error) => writeln!(text, "  {error}")?,
@@ -49,8 +50,7 @@ impl Namespace<'_> {
         match events.list(&ListParams::default()).await {
             Ok(events) => {
                 for event in events {
-                    let (object, reason) = (event.involved_object.name, event.reason);
-                    writeln!(text, "  {object:?} {reason:?} {:?}", event.message)?;
+                    writeln!(text, "  {}", words([event.involved_object.name, event.reason, event.message]))?;
                 }
             }
             Err(error) => writeln!(text, "  {error}")?,
@@ -72,4 +72,13 @@ impl Namespace<'_> {
         }
         Ok(())
     }
+}
+
+fn words<const N: usize>(words: [Option<String>; N]) -> String {
+    words.into_iter().flatten().collect::<Vec<_>>().join("  ")
+}
+
+fn list(resources: Option<BTreeMap<String, Quantity>>) -> String {
+    let resources = resources.into_iter().flatten();
+    resources.map(|(name, quantity)| format!("{name}: {}", quantity.0)).collect::<Vec<_>>().join(", ")
 }
