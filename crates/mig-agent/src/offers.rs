@@ -69,8 +69,8 @@ fn describe(gpu: &Gpu) -> String {
         MigMode::Known { enabled: false, .. } => format!("{name}: MIG is off"),
         MigMode::Known { enabled: true, pending } => {
             let parts = gpu.instances.iter().flat_map(|instance| {
-                let start = instance.placement.start;
-                instance.compute_instances.iter().map(move |compute| format!(" {}@{start}", compute.profile))
+                let at = instance.placement.map(|placement| format!("@{}", placement.start)).unwrap_or_default();
+                instance.compute_instances.iter().map(move |compute| format!(" {}{at}", compute.profile))
             });
             let leaving = if pending { "" } else { " (it will be off after a reset of the GPU)" };
             format!("{name}: MIG is on{leaving}:{}", parts.collect::<String>())

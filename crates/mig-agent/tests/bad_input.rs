@@ -152,14 +152,32 @@ async fn a_gpu_that_is_lost_from_the_start_leaves_the_others() {
     stays_silent(&node, &mut agent, "nvmlDeviceGetCount_v2");
 }
 
+/// The default installation has no capability at all, and the driver lets only holders of MIG's monitor capability ask for
+/// GPU instances.
 #[tokio::test]
-async fn a_missing_permission_is_named() {
-    let node = Node::new("demo");
+async fn a_missing_permission_is_named_and_done_without() {
+    let node = Node::new("a100-mixed");
     node.add_fault("nvmlDeviceGetGpuInstanceById", Some("NO_PERMISSION"), None);
-    let _kubelet = node.kubelet().await;
+    let kubelet = node.kubelet().await;
     let mut agent = node.agent(&[]);
     let line = agent.line("nvmlDeviceGetGpuInstanceById failed on GPU 0");
     assert!(line.contains("/dev/nvidia-caps/nvidia-cap2") && line.contains("NVIDIA_MIG_MONITOR_DEVICES=all"), "{line}");
+    for (name, count) in [("4g.20gb", 1), ("2g.10gb", 1), ("1g.5gb.me", 1), ("1g.20gb", 2), ("3g.40gb", 1)] {
+        listed(&kubelet, &format!("nvidia.com/mig-{name}"), count, count).await;
+    }
+    listed(&kubelet, GPU, 2, 2).await;
+    stays_silent(&node, &mut agent, "nvmlDeviceGetCount_v2");
+}
+
+/// Profiles that differ in nothing but graphics cannot be told apart without it.
+#[tokio::test]
+async fn a_gpu_whose_profiles_look_alike_needs_the_permission() {
+    let node = Node::new("rtx-pro-6000");
+    node.add_fault("nvmlDeviceGetGpuInstanceById", Some("NO_PERMISSION"), None);
+    let _kubelet = node.kubelet().await;
+    let mut agent = node.agent(&[]);
+    let line = agent.line("not offered: nvmlDeviceGetGpuInstanceById failed");
+    assert!(line.contains("nvidia-cap2"), "{line}");
 }
 
 #[tokio::test]

@@ -95,8 +95,8 @@ pub struct GpuInstance {
     pub id: u32,
     /// Its kind.
     pub profile: Profile,
-    /// Where it lies.
-    pub placement: Placement,
+    /// Where it lies; unknown to those whom the driver does not let look.
+    pub placement: Option<Placement>,
     /// What processes run on, by id.
     pub compute_instances: Vec<ComputeInstance>,
 }

@@ -6,7 +6,7 @@ use mig_model::Profile;
 use nvml_wrapper::error::NvmlError;
 
 use crate::error::DriverError;
-use crate::session::{Handle, ProfileInfo};
+use crate::session::{Handle, ProfileInfo, Share};
 
 /// What NVIDIA's tools append for the profile at each index of `nvmlDeviceGetGpuInstanceProfileInfo`.
 const ATTRIBUTES: [&str; 18] =
@@ -15,43 +15,69 @@ const ATTRIBUTES: [&str; 18] =
 /// Far beyond any header's count, so that a library that never ends its list does not hold us.
 const MOST_PROFILES: u32 = 64;
 
-/// Names by GPU model and profile id, asked for once: they don't change while a driver runs.
+/// A profile, and what NVIDIA's tools append to its name.
+type Listed = (&'static str, ProfileInfo);
+
+/// What was asked once: profiles don't change while a driver runs. By the GPU's model, which must tell apart GPUs that
+/// name their profiles differently.
 #[derive(Default)]
 pub(crate) struct ProfileNames {
-    known: HashMap<(String, u32), Profile>,
+    names: HashMap<(String, u32), Profile>,
+    lists: HashMap<String, Vec<Listed>>,
 }
 
 impl ProfileNames {
-    /// The name of a profile id. `model` must tell apart GPUs that name their profiles differently.
-    pub(crate) fn name(&mut self, model: &str, gpu: &Handle<'_>, index: u32, id: u32) -> Result<Profile, DriverError> {
+    /// The name of a profile id.
+    pub(crate) fn by_id(&mut self, model: &str, gpu: &Handle<'_>, index: u32, id: u32) -> Result<Profile, DriverError> {
         let key = (model.to_owned(), id);
-        if let Some(profile) = self.known.get(&key) {
+        if let Some(profile) = self.names.get(&key) {
             return Ok(profile.clone());
         }
-        let profile = ask(gpu, index, id)?;
-        self.known.insert(key, profile.clone());
+        let own = gpu.profile_by_id(id).ok().as_ref().and_then(own_name);
+        let profile = match own {
+            Some(profile) => profile,
+            // A driver that has no such call, or no name to give.
+            None => match self.list(model, gpu)?.iter().find(|(_, info)| info.id == id) {
+                Some(listed) => name_of(gpu, listed)?,
+                None => return Err(DriverError::UnknownProfile { gpu: index, id }),
+            },
+        };
+        self.names.insert(key, profile.clone());
         Ok(profile)
+    }
+
+    /// The only profile that has this share of the GPU: for those whom the driver does not tell an instance's profile.
+    /// Some GPUs have several that differ in nothing but graphics; then there is no answer.
+    pub(crate) fn by_share(
+        &mut self,
+        model: &str,
+        gpu: &Handle<'_>,
+        share: Share,
+    ) -> Result<Option<Profile>, DriverError> {
+        let mut matching = self.list(model, gpu)?.iter().filter(|(_, info)| info.share == share);
+        match (matching.next(), matching.next()) {
+            (Some(listed), None) => name_of(gpu, listed).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    fn list(&mut self, model: &str, gpu: &Handle<'_>) -> Result<&[Listed], DriverError> {
+        if !self.lists.contains_key(model) {
+            self.lists.insert(model.to_owned(), profiles(gpu)?);
+        }
+        Ok(self.lists.get(model).map(Vec::as_slice).unwrap_or_default())
     }
 }
 
-fn ask(gpu: &Handle<'_>, index: u32, id: u32) -> Result<Profile, DriverError> {
-    if let Ok(info) = gpu.profile_by_id(id)
-        && let Some(profile) = own_name(&info)
-    {
-        return Ok(profile);
-    }
-    // A driver that has no such call, or no name to give.
-    for (number, profile_index) in (0..MOST_PROFILES).enumerate() {
-        let info = match gpu.profile_by_index(profile_index) {
-            Err(error) if is_absent(&error) => gpu.unnamed_profile_by_index(profile_index),
+fn profiles(gpu: &Handle<'_>) -> Result<Vec<Listed>, DriverError> {
+    let mut profiles = Vec::new();
+    for (number, index) in (0..MOST_PROFILES).enumerate() {
+        let info = match gpu.profile_by_index(index) {
+            Err(error) if is_absent(&error) => gpu.unnamed_profile_by_index(index),
             other => other,
         };
         match info {
-            Ok(info) if info.id == id => {
-                let attributes = ATTRIBUTES.get(number).copied().unwrap_or_default();
-                return own_name(&info).map_or_else(|| computed(gpu, &info, attributes), Ok);
-            }
-            Ok(_) => {}
+            Ok(info) => profiles.push((ATTRIBUTES.get(number).copied().unwrap_or_default(), info)),
             // The GPU has no such profile; those after it may exist.
             Err(DriverError::Call { source: NvmlError::NotSupported, .. }) => {}
             // The driver knows no index this high.
@@ -59,17 +85,20 @@ fn ask(gpu: &Handle<'_>, index: u32, id: u32) -> Result<Profile, DriverError> {
             Err(error) => return Err(error),
         }
     }
-    Err(DriverError::UnknownProfile { gpu: index, id })
+    Ok(profiles)
+}
+
+fn name_of(gpu: &Handle<'_>, (attributes, info): &Listed) -> Result<Profile, DriverError> {
+    if let Some(profile) = own_name(info) {
+        return Ok(profile);
+    }
+    let slices = u8::try_from(info.share.slices).unwrap_or_default();
+    Ok(Profile::computed(slices, info.share.memory_mib, gpu.memory_bytes()?, attributes)?)
 }
 
 fn own_name(info: &ProfileInfo) -> Option<Profile> {
     let name = info.name.as_deref()?;
     name.strip_prefix("MIG ").unwrap_or(name).parse().ok()
-}
-
-fn computed(gpu: &Handle<'_>, info: &ProfileInfo, attributes: &str) -> Result<Profile, DriverError> {
-    let slices = u8::try_from(info.slices).unwrap_or_default();
-    Ok(Profile::computed(slices, info.memory_mib, gpu.memory_bytes()?, attributes)?)
 }
 
 /// Whether the library, or the driver below it, is too old for a call or for its version of the struct.

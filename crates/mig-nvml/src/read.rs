@@ -25,12 +25,20 @@ pub(crate) struct Reader<'s> {
     driver: Driver,
     names: ProfileNames,
     warned_of_age: bool,
+    warned_of_permission: bool,
 }
 
 impl<'s> Reader<'s> {
     pub(crate) fn new(session: &'s Session, sys_root: &'s Path) -> Result<Self, DriverError> {
         let driver = Driver { version: session.driver_version()?, nvml: session.nvml_version()? };
-        Ok(Self { session, sys_root, driver, names: ProfileNames::default(), warned_of_age: false })
+        Ok(Self {
+            session,
+            sys_root,
+            driver,
+            names: ProfileNames::default(),
+            warned_of_age: false,
+            warned_of_permission: false,
+        })
     }
 
     /// Reads everything. A GPU that fails keeps what `before` knew of it, marked with the fault; only a driver that
@@ -97,10 +105,10 @@ impl<'s> Reader<'s> {
             let instance = match instances.entry(instance_id) {
                 Entry::Occupied(known) => known.into_mut(),
                 Entry::Vacant(place) => {
-                    let Some(info) = unless_gone(gpu.gpu_instance(instance_id))? else { continue };
-                    let profile = self.names.name(model, gpu, index, info.profile_id)?;
-                    let placement = Placement { start: info.start, size: info.size };
-                    place.insert(GpuInstance { id: instance_id, profile, placement, compute_instances: Vec::new() })
+                    let Some(instance) = unless_gone(self.instance(index, gpu, &device, instance_id, model))? else {
+                        continue;
+                    };
+                    place.insert(instance)
                 }
             };
             let Some(profile) = unless_gone(compute_profile(&device, &instance.profile))? else { continue };
@@ -114,6 +122,38 @@ impl<'s> Reader<'s> {
     }
 }
 
+impl Reader<'_> {
+    /// A GPU instance, yet without its compute instances.
+    ///
+    /// Only those who hold the MIG monitor capability may ask for it by its id. Without it the name is worked out from
+    /// what one of its MIG devices has, which everybody may see; its placement stays unknown.
+    fn instance(
+        &mut self,
+        index: u32,
+        gpu: &Handle<'_>,
+        device: &Handle<'_>,
+        id: u32,
+        model: &str,
+    ) -> Result<GpuInstance, DriverError> {
+        let (profile, placement) = match gpu.gpu_instance(id) {
+            Ok(info) => {
+                let placement = Placement { start: info.start, size: info.size };
+                (self.names.by_id(model, gpu, index, info.profile_id)?, Some(placement))
+            }
+            Err(error @ DriverError::Call { source: NvmlError::NoPermission, .. }) => {
+                let Some(profile) = self.names.by_share(model, gpu, device.attributes()?.0)? else { return Err(error) };
+                if !self.warned_of_permission {
+                    self.warned_of_permission = true;
+                    tracing::warn!("placements stay unknown, and profiles are told apart by their sizes: {error}");
+                }
+                (profile, None)
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(GpuInstance { id, profile, placement, compute_instances: Vec::new() })
+    }
+}
+
 fn identify(device: &Handle<'_>) -> Result<(String, u32, u32), DriverError> {
     Ok((device.uuid()?, device.gpu_instance_id()?, device.compute_instance_id()?))
 }
@@ -123,7 +163,7 @@ fn compute_profile(device: &Handle<'_>, gpu_instance: &Profile) -> Result<Profil
     if gpu_instance.slices() == 1 {
         return Ok(gpu_instance.clone());
     }
-    let slices = u8::try_from(device.compute_slices()?).unwrap_or_default();
+    let slices = u8::try_from(device.attributes()?.1).unwrap_or_default();
     Ok(gpu_instance.with_compute_slices(slices)?)
 }
 

@@ -39,11 +39,19 @@ pub(crate) struct InstanceInfo {
     pub(crate) size: u32,
 }
 
+/// What a GPU instance has, as the driver describes its profile and each MIG device in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Share {
+    pub(crate) slices: u32,
+    pub(crate) memory_mib: u64,
+    /// Copy engines, decoders, encoders, JPEG and optical-flow units.
+    pub(crate) engines: [u32; 5],
+}
+
 /// A GPU instance profile as the driver describes it.
 pub(crate) struct ProfileInfo {
     pub(crate) id: u32,
-    pub(crate) slices: u32,
-    pub(crate) memory_mib: u64,
+    pub(crate) share: Share,
     /// Drivers that know version 2 of the call give a name.
     pub(crate) name: Option<String>,
 }
@@ -203,11 +211,14 @@ impl<'s> Handle<'s> {
         self.fill("nvmlDeviceGetComputeInstanceId", present(&self.session.nvml.lib().nvmlDeviceGetComputeInstanceId))
     }
 
-    /// Compute slices of a MIG device's compute instance.
-    pub(crate) fn compute_slices(&self) -> Result<u32, DriverError> {
-        let attributes: nvmlDeviceAttributes_t =
+    /// What a MIG device's GPU instance has, and the compute slices of its compute instance.
+    pub(crate) fn attributes(&self) -> Result<(Share, u32), DriverError> {
+        let a: nvmlDeviceAttributes_t =
             self.fill("nvmlDeviceGetAttributes_v2", present(&self.session.nvml.lib().nvmlDeviceGetAttributes_v2))?;
-        Ok(attributes.computeInstanceSliceCount)
+        let engines =
+            [a.sharedCopyEngineCount, a.sharedDecoderCount, a.sharedEncoderCount, a.sharedJpegCount, a.sharedOfaCount];
+        let share = Share { slices: a.gpuInstanceSliceCount, memory_mib: a.memorySizeMB, engines };
+        Ok((share, a.computeInstanceSliceCount))
     }
 
     pub(crate) fn gpu_instance(&self, id: u32) -> Result<InstanceInfo, DriverError> {
@@ -261,7 +272,9 @@ impl<'s> Handle<'s> {
             // field tells NVML its size.
             nvml_try(unsafe { function(self.device, which, info) })?;
             let name = Some(text(&info.name)).filter(|name| !name.is_empty());
-            Ok(ProfileInfo { id: info.id, slices: info.sliceCount, memory_mib: info.memorySizeMB, name })
+            let engines = [info.copyEngineCount, info.decoderCount, info.encoderCount, info.jpegCount, info.ofaCount];
+            let share = Share { slices: info.sliceCount, memory_mib: info.memorySizeMB, engines };
+            Ok(ProfileInfo { id: info.id, share, name })
         };
         call().map_err(self.failed(name))
     }
@@ -276,7 +289,9 @@ impl<'s> Handle<'s> {
             nvml_try(unsafe { function(self.device, index, info.as_mut_ptr()) })?;
             // SAFETY: numbers, for which all bytes zero is a value, and NVML has filled them.
             let info = unsafe { info.assume_init() };
-            Ok(ProfileInfo { id: info.id, slices: info.sliceCount, memory_mib: info.memorySizeMB, name: None })
+            let engines = [info.copyEngineCount, info.decoderCount, info.encoderCount, info.jpegCount, info.ofaCount];
+            let share = Share { slices: info.sliceCount, memory_mib: info.memorySizeMB, engines };
+            Ok(ProfileInfo { id: info.id, share, name: None })
         };
         call().map_err(self.failed("nvmlDeviceGetGpuInstanceProfileInfo"))
     }

@@ -10,7 +10,7 @@ fn cut(index: u32, profiles: &[&str]) -> Gpu {
         GpuInstance {
             id: n,
             profile: profile.gpu_instance(),
-            placement: Placement { start: n, size: 1 },
+            placement: Some(Placement { start: n, size: 1 }),
             compute_instances: vec![ComputeInstance { id: 0, profile, uuid }],
         }
     });
