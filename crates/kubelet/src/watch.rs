@@ -4,7 +4,8 @@
 //! and a watch on the old one then says nothing.
 
 use std::io;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use inotify::{EventMask, EventStream, Inotify, WatchMask};
@@ -17,6 +18,8 @@ use crate::socket::SocketIdentity;
 
 /// While all is well, inotify has the word.
 const SLOW: Duration = Duration::from_secs(10);
+/// While there is no kubelet: that a mounted directory is deleted is no event.
+const WAITING: Duration = Duration::from_secs(1);
 /// While there is no directory to watch.
 const FAST: Duration = Duration::from_millis(200);
 
@@ -29,14 +32,22 @@ pub struct DirectoryState {
     pub changes: u64,
 }
 
-/// Publishes the state of the directory for as long as somebody listens.
-pub async fn watch_directory(paths: KubeletPaths, state: watch::Sender<DirectoryState>) {
+/// The directory was deleted, but a mount still holds it: what is made anew in its place is not seen here.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the kubelet's directory {} was deleted and is still mounted here: what takes its place can only be seen after a restart",
+    .0.display()
+)]
+pub struct DirectoryLost(PathBuf);
+
+/// Publishes the state of the directory for as long as somebody listens, or until no more can be seen of it.
+pub async fn watch_directory(paths: KubeletPaths, state: watch::Sender<DirectoryState>) -> Result<(), DirectoryLost> {
     let directory = paths.device_plugins();
     let socket = paths.registration_socket();
     let mut watched: Option<(SocketIdentity, EventStream<Vec<u8>>)> = None;
     let mut told = false;
     loop {
-        let current = identity_of_directory(&directory);
+        let current = identity_of_directory(&directory)?;
         if watched.as_ref().map(|(identity, _)| *identity) != current {
             watched = None;
             match current.map(|identity| (identity, open(&directory))) {
@@ -51,14 +62,15 @@ pub async fn watch_directory(paths: KubeletPaths, state: watch::Sender<Directory
         }
         publish(&state, &socket);
         if state.is_closed() {
-            return;
+            return Ok(());
         }
         let Some((_, events)) = &mut watched else {
             tokio::time::sleep(FAST).await;
             continue;
         };
         // After a timeout things are looked at all the same.
-        if let Ok(next) = timeout(SLOW, events.next()).await {
+        let pause = if state.borrow().kubelet.is_some() { SLOW } else { WAITING };
+        if let Ok(next) = timeout(pause, events.next()).await {
             let gone = EventMask::IGNORED | EventMask::DELETE_SELF | EventMask::MOVE_SELF;
             let goes_on = matches!(&next, Some(Ok(event)) if !event.mask.intersects(gone));
             // A new directory may have the old one's inode, and nothing would tell them apart.
@@ -79,9 +91,13 @@ fn open(directory: &Path) -> io::Result<EventStream<Vec<u8>>> {
     inotify.into_event_stream(vec![0; 4096])
 }
 
-fn identity_of_directory(directory: &Path) -> Option<SocketIdentity> {
-    let metadata = std::fs::metadata(directory).ok().filter(std::fs::Metadata::is_dir)?;
-    Some(SocketIdentity::without_time(&metadata))
+fn identity_of_directory(directory: &Path) -> Result<Option<SocketIdentity>, DirectoryLost> {
+    match std::fs::metadata(directory) {
+        // A directory has a link for its name, and one for itself, until it is deleted.
+        Ok(metadata) if metadata.is_dir() && metadata.nlink() == 0 => Err(DirectoryLost(directory.to_owned())),
+        Ok(metadata) if metadata.is_dir() => Ok(Some(SocketIdentity::without_time(&metadata))),
+        _ => Ok(None),
+    }
 }
 
 #[cfg(test)]
@@ -130,6 +146,26 @@ mod tests {
         drop(state);
         // The next event lets it notice that nobody listens.
         std::fs::write(paths.device_plugins().join("x"), "").unwrap();
-        timeout(Duration::from_secs(20), watcher).await.unwrap().unwrap();
+        timeout(Duration::from_secs(20), watcher).await.unwrap().unwrap().unwrap();
+    }
+
+    /// As in a pod: a mount of the directory outlives its deletion.
+    #[tokio::test]
+    async fn a_directory_that_was_deleted_under_its_mount_is_reported() {
+        use std::os::fd::AsRawFd as _;
+        let root = tempfile::tempdir().unwrap();
+        let (kept, paths) = (root.path().join("kept"), KubeletPaths::new(root.path().join("kubelet")));
+        std::fs::create_dir(&kept).unwrap();
+        std::fs::create_dir(paths.root()).unwrap();
+        let file = std::fs::File::open(&kept).unwrap();
+        let held = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
+        std::os::unix::fs::symlink(held, paths.device_plugins()).unwrap();
+        let (sender, mut state) = watch::channel(DirectoryState { kubelet: None, changes: 0 });
+        let watcher = tokio::spawn(watch_directory(paths, sender));
+        eventually(&mut state, |state| state.changes > 0).await;
+        std::fs::remove_dir(&kept).unwrap();
+        std::fs::create_dir(&kept).unwrap();
+        let end = timeout(Duration::from_secs(20), watcher).await.unwrap().unwrap();
+        assert!(end.unwrap_err().to_string().contains("was deleted and is still mounted here"));
     }
 }

@@ -75,12 +75,12 @@ async fn serve(
             None => Some(anyhow!("nothing is left to run")),
         },
         ended = &mut fleet => {
-            ended.context("serving has failed")?;
+            ended.context("serving has failed")??;
             bail!("serving has ended");
         }
     };
     stop.cancel();
-    fleet.await.context("serving has failed")?;
+    fleet.await.context("serving has failed")??;
     if let Some(failure) = failure {
         return Err(failure);
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kubelet::{DirectoryState, KubeletPaths, watch_directory};
+use kubelet::{DirectoryLost, DirectoryState, KubeletPaths, watch_directory};
 use mig_model::{Offers, ResourceDomain, ResourceName};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -33,16 +33,17 @@ pub struct Settings {
     pub container: ContainerSettings,
 }
 
-/// Serves what is offered until told to stop; then every stream has ended and every socket is gone.
+/// Serves what is offered until told to stop, or until the kubelet can't be reached any more; then every stream has ended
+/// and every socket is gone.
 pub async fn run(
     settings: Settings,
     mut offers: watch::Receiver<Option<Arc<Offers>>>,
     status: Arc<Status>,
     stop: CancellationToken,
-) {
+) -> Result<(), DirectoryLost> {
     let mut background = JoinSet::new();
     let (sender, directory) = watch::channel(DirectoryState { kubelet: None, changes: 0 });
-    background.spawn(watch_directory(settings.paths.clone(), sender));
+    let mut directory_watch = tokio::spawn(watch_directory(settings.paths.clone(), sender));
     background.spawn(tell_of_the_kubelet(directory.clone(), settings.paths.clone()));
     let usage = Arc::new(Usage::new(settings.settle));
     let mut readings = usage.subscribe();
@@ -67,6 +68,7 @@ pub async fn run(
         let offered = async { offers.wait_for(Option::is_some).await.is_ok() };
         tokio::join!(read, offered).1
     };
+    let mut lost = None;
     let mut goes_on = tokio::select! { () = stop.cancelled() => false, known = known => known };
     while goes_on {
         let now = offers.borrow_and_update().clone();
@@ -75,11 +77,17 @@ pub async fn run(
             () = stop.cancelled() => false,
             changed = offers.changed() => changed.is_ok(),
             changed = readings.changed() => changed.is_ok(),
+            end = &mut directory_watch => {
+                lost = end.ok().and_then(Result::err);
+                false
+            }
         };
     }
     stop.cancel();
+    directory_watch.abort();
     while fleet.servers.join_next().await.is_some() {}
     background.shutdown().await;
+    lost.map_or(Ok(()), Err)
 }
 
 /// One line when the kubelet is missing, and one when it is there.
