@@ -57,6 +57,20 @@ struct Reading {
     held: HashMap<ResourceName, HashSet<String>>,
 }
 
+impl Record {
+    /// From when on its absence from podresources means something.
+    fn settled(&self, settle: Duration) -> Instant {
+        self.at + if self.sighted { settle } else { settle * UNSEEN }
+    }
+}
+
+impl State {
+    /// Two readings in a row, begun after a point in time, lack the id.
+    fn lacks(&self, id: &str, since: Instant) -> bool {
+        self.readings.len() == 2 && self.readings.iter().all(|reading| reading.began >= since && !reading.holds(id))
+    }
+}
+
 impl Reading {
     fn holds(&self, id: &str) -> bool {
         self.held.values().any(|ids| ids.contains(id))
@@ -139,6 +153,10 @@ impl Usage {
             state.readings.remove(0);
         }
         state.readings.push(reading);
+        // What is free needs no record: UUIDs of slices long destroyed would add up.
+        let mut records = std::mem::take(&mut state.records);
+        records.retain(|id, record| !state.lacks(id, record.settled(self.settle)));
+        state.records = records;
         drop(state);
         self.readings.send_modify(|count| *count += 1);
     }
@@ -254,6 +272,7 @@ mod tests {
         assert!(!usage.is_free("MIG-a"));
         learn(&usage, vec![]);
         assert!(usage.is_free("MIG-a"));
+        assert!(usage.state().records.is_empty(), "what is free needs no record");
         usage.record(["MIG-a"].into_iter());
         assert!(!usage.is_free("MIG-a"), "given out again");
     }
