@@ -169,6 +169,28 @@ async fn a_missing_permission_is_named_and_done_without() {
     stays_silent(&node, &mut agent, "nvmlDeviceGetCount_v2");
 }
 
+/// Other people's pretended drivers have the functions that NVIDIA's plugin calls, and few besides.
+#[tokio::test]
+async fn a_library_that_lacks_what_is_not_needed_will_do() {
+    let node = Node::new("demo");
+    for function in [
+        "nvmlSystemGetNVMLVersion",
+        "nvmlDeviceGetName",
+        "nvmlDeviceGetMinorNumber",
+        "nvmlDeviceGetPciInfo_v3",
+        "nvmlDeviceGetGpuInstanceById",
+        "nvmlDeviceGetGpuInstanceProfileInfoByIdV",
+        "nvmlDeviceGetGpuInstanceProfileInfoV",
+    ] {
+        node.add_fault(function, Some("NOT_SUPPORTED"), None);
+    }
+    node.add_fault("nvmlSystemGetDriverVersion", Some("FUNCTION_NOT_FOUND"), None);
+    let kubelet = node.kubelet().await;
+    let _agent = node.agent(&[]);
+    listed(&kubelet, G1, 9, 9).await;
+    listed(&kubelet, G3, 1, 1).await;
+}
+
 /// Profiles that differ in nothing but graphics cannot be told apart without it.
 #[tokio::test]
 async fn a_gpu_whose_profiles_look_alike_needs_the_permission() {

@@ -34,10 +34,10 @@ pub struct Gpu {
     pub uuid: GpuUuid,
     /// The product's name: `NVIDIA A100-SXM4-40GB`.
     pub name: String,
-    /// `/dev/nvidia<minor>`.
-    pub minor: u32,
-    /// PCI address as the kernel writes it: `0000:07:00.0`.
-    pub pci_address: String,
+    /// `/dev/nvidia<minor>`, where the driver says.
+    pub minor: Option<u32>,
+    /// PCI address as the kernel writes it: `0000:07:00.0`, where the driver says.
+    pub pci_address: Option<String>,
     /// NUMA node of its PCI slot, where the kernel knows one.
     pub numa_node: Option<u32>,
     /// MIG mode, now and after the next reset.

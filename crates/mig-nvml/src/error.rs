@@ -31,6 +31,14 @@ pub enum DriverError {
     /// The driver gave a profile that cannot be one.
     #[error("the driver's answer makes no sense: {0}")]
     Profile(#[from] ProfileError),
+    /// The driver gave a count that cannot be one.
+    #[error("the driver's answer makes no sense: {count} {what}")]
+    Implausible {
+        /// Of what.
+        what: &'static str,
+        /// How many.
+        count: u32,
+    },
     /// A GPU instance's profile is none of those that the GPU says it has.
     #[error("GPU {gpu} has a GPU instance of profile id {id}, which the driver does not list")]
     UnknownProfile {
@@ -68,7 +76,7 @@ impl DriverError {
         match self {
             Self::Library(_) => "Library",
             Self::Init { source } | Self::Call { source, .. } => kind_of(source),
-            Self::Identity(_) | Self::Profile(_) | Self::UnknownProfile { .. } => "Nonsense",
+            Self::Identity(_) | Self::Profile(_) | Self::Implausible { .. } | Self::UnknownProfile { .. } => "Nonsense",
         }
     }
 

@@ -2,6 +2,8 @@
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 const NAME: &str = "libnvidia-ml.so.1";
@@ -39,6 +41,12 @@ pub enum LibraryError {
     /// The path that was asked for does not exist.
     #[error("there is no NVML library at {}: check --nvml-library", .0.display())]
     Absent(PathBuf),
+    /// It ends too early.
+    #[error(
+        "the NVML library {} is cut short: it is being written, or the disk was full; install the driver again if this stays",
+        .0.display()
+    )]
+    CutShort(PathBuf),
     /// It is there, or nowhere, and does not load.
     #[error("unable to load NVML: {reason}{searched}")]
     Unloadable {
@@ -52,15 +60,17 @@ pub enum LibraryError {
 impl Library {
     /// The given path, or the first that exists below the driver root, or the loader's choice.
     pub fn find(given: Option<&Path>, driver_root: &Path) -> Result<Self, LibraryError> {
-        if let Some(path) = given {
-            return if path.is_file() {
-                Ok(Self::File(path.to_owned()))
-            } else {
-                Err(LibraryError::Absent(path.to_owned()))
-            };
+        let found = match given {
+            Some(path) if path.is_file() => Some(path.to_owned()),
+            Some(path) => return Err(LibraryError::Absent(path.to_owned())),
+            None => candidates(driver_root).find(|path| path.is_file()),
+        };
+        match found {
+            // The loader maps what the headers promise, and a process that touches what is not there is killed.
+            Some(path) if is_cut_short(&path) => Err(LibraryError::CutShort(path)),
+            Some(path) => Ok(Self::File(path)),
+            None => Ok(Self::Loader),
         }
-        let found = candidates(driver_root).find(|path| path.is_file());
-        Ok(found.map_or(Self::Loader, Self::File))
     }
 
     /// What `dlopen` takes.
@@ -90,6 +100,25 @@ fn candidates(driver_root: &Path) -> impl Iterator<Item = PathBuf> {
     roots.into_iter().flat_map(|root| FOLDERS.map(|folder| root.join(folder).join(NAME)))
 }
 
+/// Whether an ELF file ends before its section headers, which linkers put last. What is no such file at all is left to
+/// the loader, which says so.
+fn is_cut_short(path: &Path) -> bool {
+    let mut header = [0; 64];
+    let read = File::open(path).and_then(|mut file| {
+        file.read_exact(&mut header)?;
+        file.metadata()
+    });
+    let Ok(metadata) = read else { return false };
+    let field = |at: usize, size: usize| {
+        let bytes = header.get(at..at + size).unwrap_or_default();
+        bytes.iter().rev().fold(0_u64, |value, byte| value << 8 | u64::from(*byte))
+    };
+    // 64-bit, little-endian: all that NVIDIA builds for.
+    let is_elf = header.starts_with(b"\x7fELF\x02\x01");
+    let (headers, size, count) = (field(0x28, 8), field(0x3a, 2), field(0x3c, 2));
+    is_elf && metadata.len() < headers.saturating_add(size * count)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,6 +138,19 @@ mod tests {
         assert_eq!(Library::find(None, root.path()), Ok(Library::File(operators)));
         let hosts = put(root.path(), "usr/lib64/libnvidia-ml.so.1");
         assert_eq!(Library::find(None, root.path()), Ok(Library::File(hosts)));
+    }
+
+    #[test]
+    fn a_library_that_is_being_written_is_not_loaded() {
+        let whole = std::fs::read(std::env::current_exe().unwrap()).unwrap();
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("libnvidia-ml.so.1");
+        for length in [64, 4096, whole.len() - 1] {
+            std::fs::write(&path, &whole[..length]).unwrap();
+            assert_eq!(Library::find(Some(&path), root.path()), Err(LibraryError::CutShort(path.clone())), "{length}");
+        }
+        std::fs::write(&path, &whole).unwrap();
+        assert_eq!(Library::find(Some(&path), root.path()), Ok(Library::File(path)));
     }
 
     #[test]

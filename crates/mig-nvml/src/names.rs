@@ -73,6 +73,8 @@ fn profiles(gpu: &Handle<'_>) -> Result<Vec<Listed>, DriverError> {
     let mut profiles = Vec::new();
     for (number, index) in (0..MOST_PROFILES).enumerate() {
         let info = match gpu.profile_by_index(index) {
+            // Pretended drivers say so where a real one would lack the function.
+            Err(DriverError::Call { source: NvmlError::NotSupported, .. }) => gpu.unnamed_profile_by_index(index),
             Err(error) if is_absent(&error) => gpu.unnamed_profile_by_index(index),
             other => other,
         };

@@ -18,6 +18,11 @@ use crate::error::DriverError;
 use crate::names::ProfileNames;
 use crate::session::{Handle, Session};
 
+/// Far more than any machine has.
+const MOST_GPUS: u32 = 1024;
+/// Seven on the GPUs that there are.
+const MOST_MIG_DEVICES: u32 = 128;
+
 /// What outlives a pass.
 pub(crate) struct Reader<'s> {
     session: &'s Session,
@@ -30,7 +35,8 @@ pub(crate) struct Reader<'s> {
 
 impl<'s> Reader<'s> {
     pub(crate) fn new(session: &'s Session, sys_root: &'s Path) -> Result<Self, DriverError> {
-        let driver = Driver { version: session.driver_version()?, nvml: session.nvml_version()? };
+        let version = said(session.driver_version())?.unwrap_or_default();
+        let driver = Driver { version, nvml: said(session.nvml_version())?.unwrap_or_default() };
         Ok(Self {
             session,
             sys_root,
@@ -45,7 +51,7 @@ impl<'s> Reader<'s> {
     /// can't even count its GPUs fails the pass.
     pub(crate) fn pass(&mut self, before: Option<&NodeInventory>) -> Result<NodeInventory, DriverError> {
         let mut inventory = NodeInventory { driver: self.driver.clone(), ..NodeInventory::default() };
-        for index in 0..self.session.gpu_count()? {
+        for index in 0..plausible("GPUs", self.session.gpu_count()?, MOST_GPUS)? {
             match self.gpu(index, before) {
                 Ok(gpu) => inventory.gpus.push(gpu),
                 Err(error) => {
@@ -63,18 +69,24 @@ impl<'s> Reader<'s> {
     fn gpu(&mut self, index: u32, before: Option<&NodeInventory>) -> Result<Gpu, DriverError> {
         let handle = self.session.gpu(index)?;
         let uuid = GpuUuid::new(handle.uuid()?)?;
-        let name = handle.name()?;
-        let (pci_device, bus) = handle.pci()?;
-        let pci_address = kernel_pci_address(&bus);
+        let name = said(handle.name())?.unwrap_or_else(|| "GPU without a name".to_owned());
+        let (pci_device, pci_address) = match said(handle.pci())? {
+            Some((device, bus)) => (device, Some(kernel_pci_address(&bus))),
+            None => (0, None),
+        };
         let known =
             before.and_then(|before| before.gpus.iter().find(|gpu| gpu.uuid == uuid && gpu.pci_address == pci_address));
-        let numa_node = known.map_or_else(|| numa_node(self.sys_root, &pci_address), |gpu| gpu.numa_node);
+        let numa_node = match known {
+            Some(gpu) => gpu.numa_node,
+            None => pci_address.as_deref().and_then(|address| numa_node(self.sys_root, address)),
+        };
         let mig = self.mig_mode(&handle)?;
         let instances = match mig.is_enabled() {
             true => self.instances(index, &handle, &format!("{pci_device:08x} {name}"))?,
             false => Vec::new(),
         };
-        Ok(Gpu { index, uuid, name, minor: handle.minor()?, pci_address, numa_node, mig, instances, fault: None })
+        let minor = said(handle.minor())?;
+        Ok(Gpu { index, uuid, name, minor, pci_address, numa_node, mig, instances, fault: None })
     }
 
     fn mig_mode(&mut self, gpu: &Handle<'_>) -> Result<MigMode, DriverError> {
@@ -97,7 +109,7 @@ impl<'s> Reader<'s> {
 
     fn instances(&mut self, index: u32, gpu: &Handle<'_>, model: &str) -> Result<Vec<GpuInstance>, DriverError> {
         let mut instances: BTreeMap<u32, GpuInstance> = BTreeMap::new();
-        for position in 0..gpu.max_mig_devices()? {
+        for position in 0..plausible("MIG devices on one GPU", gpu.max_mig_devices()?, MOST_MIG_DEVICES)? {
             // The index has gaps, and an instance may be destroyed under our hands: neither is a fault of the GPU.
             let Some(device) = unless_gone(gpu.mig_device(position))? else { continue };
             let Some((uuid, instance_id, id)) = unless_gone(identify(&device))? else { continue };
@@ -140,7 +152,7 @@ impl Reader<'_> {
                 let placement = Placement { start: info.start, size: info.size };
                 (self.names.by_id(model, gpu, index, info.profile_id)?, Some(placement))
             }
-            Err(error @ DriverError::Call { source: NvmlError::NoPermission, .. }) => {
+            Err(error) if may_be_worked_out(&error) => {
                 let Some(profile) = self.names.by_share(model, gpu, device.attributes()?.0)? else { return Err(error) };
                 if !self.warned_of_permission {
                     self.warned_of_permission = true;
@@ -152,6 +164,31 @@ impl Reader<'_> {
         };
         Ok(GpuInstance { id, profile, placement, compute_instances: Vec::new() })
     }
+}
+
+/// The driver does not tell an instance's profile, to us or to anybody.
+fn may_be_worked_out(error: &DriverError) -> bool {
+    matches!(
+        error,
+        DriverError::Call {
+            source: NvmlError::NoPermission | NvmlError::NotSupported | NvmlError::FunctionNotFound,
+            ..
+        }
+    )
+}
+
+/// What a driver may leave unsaid, and the agent can do without.
+fn said<T>(answer: Result<T, DriverError>) -> Result<Option<T>, DriverError> {
+    match answer {
+        Ok(value) => Ok(Some(value)),
+        Err(DriverError::Call { source: NvmlError::NotSupported | NvmlError::FunctionNotFound, .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// A count from a driver that has lost its mind must not become a loop without end.
+fn plausible(what: &'static str, count: u32, most: u32) -> Result<u32, DriverError> {
+    if count > most { Err(DriverError::Implausible { what, count }) } else { Ok(count) }
 }
 
 fn identify(device: &Handle<'_>) -> Result<(String, u32, u32), DriverError> {

@@ -68,11 +68,26 @@ impl Session {
     }
 
     pub(crate) fn driver_version(&self) -> Result<String, DriverError> {
-        self.nvml.sys_driver_version().map_err(failed("nvmlSystemGetDriverVersion", None))
+        self.text("nvmlSystemGetDriverVersion", present(&self.nvml.lib().nvmlSystemGetDriverVersion))
     }
 
     pub(crate) fn nvml_version(&self) -> Result<String, DriverError> {
-        self.nvml.sys_nvml_version().map_err(failed("nvmlSystemGetNVMLVersion", None))
+        self.text("nvmlSystemGetNVMLVersion", present(&self.nvml.lib().nvmlSystemGetNVMLVersion))
+    }
+
+    fn text(
+        &self,
+        name: &'static str,
+        function: Result<unsafe extern "C" fn(*mut c_char, u32) -> u32, NvmlError>,
+    ) -> Result<String, DriverError> {
+        let mut buffer = [0; TEXT as usize];
+        let call = |buffer: &mut [c_char; TEXT as usize]| {
+            let function = function?;
+            // SAFETY: NVML is started; the pointer is to `TEXT` writable characters, and the length says so.
+            nvml_try(unsafe { function(buffer.as_mut_ptr(), TEXT) })
+        };
+        call(&mut buffer).map_err(failed(name, None))?;
+        Ok(text(&buffer))
     }
 
     pub(crate) fn gpu_count(&self) -> Result<u32, DriverError> {
