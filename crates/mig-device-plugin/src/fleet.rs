@@ -17,7 +17,7 @@ use crate::server::{Serving, keep_registered};
 use crate::status::Status;
 use crate::usage::Usage;
 
-/// A kubelet that is there answers within milliseconds; one that is not must not hold us up.
+/// A kubelet that is there answers within milliseconds; one that hangs must not hold us up.
 const FIRST_READING: Duration = Duration::from_secs(1);
 
 /// How the node's resources are served.
@@ -64,7 +64,8 @@ pub async fn run(
 
     // The first list must have what pods hold from before: leaving it out would be dropping it.
     let known = async {
-        let read = timeout(FIRST_READING, readings.changed());
+        let usage = Arc::clone(&fleet.usage);
+        let read = timeout(FIRST_READING, async move { usage.tried().await });
         let offered = async { offers.wait_for(Option::is_some).await.is_ok() };
         tokio::join!(read, offered).1
     };

@@ -30,6 +30,8 @@ pub(crate) struct Usage {
     state: Mutex<State>,
     given_out: Notify,
     readings: watch::Sender<u64>,
+    /// Whether podresources was tried at all, with success or without.
+    tried: watch::Sender<bool>,
 }
 
 #[derive(Debug)]
@@ -80,7 +82,13 @@ impl Reading {
 impl Usage {
     pub(crate) fn new(settle: Duration) -> Self {
         let state = State { started: Instant::now(), records: HashMap::new(), readings: Vec::new(), wanted: false };
-        Self { settle, state: Mutex::new(state), given_out: Notify::new(), readings: watch::Sender::new(0) }
+        Self {
+            settle,
+            state: Mutex::new(state),
+            given_out: Notify::new(),
+            readings: watch::Sender::new(0),
+            tried: watch::Sender::new(false),
+        }
     }
 
     /// Nothing is done under the lock that can fail half-way, so its content is good even after a panic elsewhere.
@@ -135,6 +143,12 @@ impl Usage {
     /// Goes up with each reading.
     pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
         self.readings.subscribe()
+    }
+
+    /// Waits until podresources was tried once.
+    pub(crate) async fn tried(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.tried.subscribe().wait_for(|tried| *tried).await;
     }
 
     fn learn(&self, began: Instant, holdings: Vec<Holding>, domain: &ResourceDomain) {
@@ -197,6 +211,7 @@ impl Usage {
                     pause = pause.max(WAITING);
                 }
             }
+            self.tried.send_replace(true);
             let more_often = self.given_out.notified();
             let look = match (told, self.next_look(pause)) {
                 (true, _) => Some(pause),
