@@ -38,6 +38,9 @@ async fn readyz(State(known): State<Known>) -> (StatusCode, String) {
             let _ = writeln!(reasons, "driver: {}", fault.message);
         }
     }
+    if !known.status.has_begun() {
+        reasons.push_str("resources: none is offered yet\n");
+    }
     for (resource, why) in known.status.obstacles() {
         let _ = writeln!(reasons, "{resource}: {why}");
     }

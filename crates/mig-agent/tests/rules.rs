@@ -9,6 +9,8 @@ use kubelet_sim::{Pod, PodResourcesMode, What};
 use node::{DEADLINE, G1, G3, Node, listed, variable};
 use rustix::process::Signal;
 
+const ANOTHER_THREE_SEVENTHS: &str =
+    "gpus: [{model: A100-SXM4-40GB, instances: [{profile: 3g.20gb, uuid: MIG-11111111-2222-3333-4444-555555555555}]}]";
 const THREE_SEVENTHS: &str = "gpus: [{model: A100-SXM4-40GB, instances: [{profile: 3g.20gb}]}]";
 
 #[tokio::test]
@@ -79,7 +81,7 @@ async fn a_slice_that_a_pod_holds_stays_listed_when_it_vanishes() {
     kubelet.admit(Pod::new("train").container("main", [(G3, 1)])).await.unwrap();
     let held = node.uuids("3g.20gb").remove(0);
 
-    node.recut("gpus: [{model: A100-SXM4-40GB, instances: [{profile: 3g.20gb, uuid: MIG-11111111-2222-3333-4444-555555555555}]}]");
+    node.recut(ANOTHER_THREE_SEVENTHS);
     let resource = listed(&kubelet, G3, 2, 1).await;
     assert!(resource.devices.iter().any(|device| device.id == held && device.health == "Unhealthy"));
 
@@ -127,6 +129,68 @@ async fn what_vanished_while_the_agent_was_away_is_listed_for_as_long_as_a_pod_h
     assert_eq!(resource.devices[0].id, held);
     kubelet.delete("train").await;
     listed(&kubelet, G3, 0, 0).await;
+}
+
+/// Rules 1 and 3.
+#[tokio::test]
+async fn the_first_list_has_what_pods_hold_though_the_kubelet_comes_after_the_agent() {
+    let node = Node::new("demo");
+    let kubelet = node.kubelet().await;
+    let agent = node.agent(&[]);
+    listed(&kubelet, G3, 1, 1).await;
+    kubelet.admit(Pod::new("train").container("main", [(G3, 1)])).await.unwrap();
+    agent.kill();
+    kubelet.kill().await;
+    node.recut(ANOTHER_THREE_SEVENTHS);
+    let mut agent = node.agent(&[]);
+    agent.line("unable to read podresources");
+    kubelet.start_again().await.unwrap();
+    listed(&kubelet, G3, 2, 1).await;
+}
+
+/// Rules 1 and 3: a kubelet that has just started may not have heard of its pods yet.
+#[tokio::test]
+async fn a_kubelet_that_does_not_know_its_pods_yet_frees_nothing() {
+    let node = Node::written(THREE_SEVENTHS);
+    let kubelet = node.kubelet().await;
+    let _agent = node.agent(&[]);
+    listed(&kubelet, G3, 1, 1).await;
+    kubelet.admit(Pod::new("train").container("main", [(G3, 1)])).await.unwrap();
+    node.recut(ANOTHER_THREE_SEVENTHS);
+    listed(&kubelet, G3, 2, 1).await;
+    kubelet.set_podresources(PodResourcesMode::Empty);
+    let seen = kubelet.events().len();
+    kubelet.restart().await.unwrap();
+    listed(&kubelet, G3, 2, 1).await;
+    let asked = |what: &What| matches!(what, What::PodResourcesListed { .. });
+    kubelet.wait_for_event(seen, asked, DEADLINE).await.unwrap();
+    kubelet.set_podresources(PodResourcesMode::Answering);
+    listed(&kubelet, G3, 2, 1).await;
+}
+
+#[tokio::test]
+async fn a_slice_that_is_held_is_not_offered_under_another_name() {
+    let node = Node::new("eight-by-seven");
+    let kubelet = node.kubelet().await;
+    let agent = node.agent(&[]);
+    listed(&kubelet, G1, 56, 56).await;
+    kubelet.admit(Pod::new("train").container("main", [(G1, 1)])).await.unwrap();
+    agent.kill();
+    let _agent = node.agent(&["--mig-strategy", "single"]);
+    listed(&kubelet, "nvidia.com/gpu", 56, 55).await;
+    kubelet.delete("train").await;
+    listed(&kubelet, "nvidia.com/gpu", 56, 56).await;
+}
+
+#[tokio::test]
+async fn ready_means_registered() {
+    let node = Node::new("demo");
+    let kubelet = node.kubelet().await;
+    // Which holds up the first list.
+    kubelet.set_podresources(PodResourcesMode::Silent);
+    let mut agent = node.agent(&[]);
+    let body = agent.ready(|status, _| status.contains("200"));
+    assert_eq!(body, "ready: 3 resources registered\n");
 }
 
 /// Rule 2, as far as a process can show it; `Outlet`'s own test has the rest.

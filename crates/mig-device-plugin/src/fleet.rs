@@ -8,7 +8,6 @@ use kubelet::{DirectoryLost, DirectoryState, KubeletPaths, watch_directory};
 use mig_model::{Offers, ResourceDomain, ResourceName};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::container::ContainerSettings;
@@ -16,9 +15,6 @@ use crate::outlet::Outlet;
 use crate::server::{Serving, keep_registered};
 use crate::status::Status;
 use crate::usage::Usage;
-
-/// A kubelet that is there answers within milliseconds; one that hangs must not hold us up.
-const FIRST_READING: Duration = Duration::from_secs(1);
 
 /// How the node's resources are served.
 #[derive(Debug, Clone)]
@@ -45,12 +41,13 @@ pub async fn run(
     let (sender, directory) = watch::channel(DirectoryState { kubelet: None, changes: 0 });
     let mut directory_watch = tokio::spawn(watch_directory(settings.paths.clone(), sender));
     background.spawn(tell_of_the_kubelet(directory.clone(), settings.paths.clone()));
-    let usage = Arc::new(Usage::new(settings.settle));
+    let usage = Arc::new(Usage::new(settings.domain.clone(), settings.settle));
+    background.spawn(meet_kubelets(directory.clone(), Arc::clone(&usage)));
     let mut readings = usage.subscribe();
     background.spawn({
         let usage = Arc::clone(&usage);
-        let (socket, domain) = (settings.paths.pod_resources_socket(), settings.domain.clone());
-        async move { usage.watch(socket, domain).await }
+        let socket = settings.paths.pod_resources_socket();
+        async move { usage.watch(socket).await }
     });
     let mut fleet = Fleet {
         settings,
@@ -62,15 +59,11 @@ pub async fn run(
         servers: JoinSet::new(),
     };
 
-    // The first list must have what pods hold from before: leaving it out would be dropping it.
-    let known = async {
-        let usage = Arc::clone(&fleet.usage);
-        let read = timeout(FIRST_READING, async move { usage.tried().await });
-        let offered = async { offers.wait_for(Option::is_some).await.is_ok() };
-        tokio::join!(read, offered).1
-    };
     let mut lost = None;
-    let mut goes_on = tokio::select! { () = stop.cancelled() => false, known = known => known };
+    let mut goes_on = tokio::select! {
+        () = stop.cancelled() => false,
+        known = offers.wait_for(Option::is_some) => known.is_ok(),
+    };
     while goes_on {
         let now = offers.borrow_and_update().clone();
         fleet.update(&now.unwrap_or_default());
@@ -89,6 +82,18 @@ pub async fn run(
     while fleet.servers.join_next().await.is_some() {}
     background.shutdown().await;
     lost.map_or(Ok(()), Err)
+}
+
+/// What is known of the devices' holders is as old as the kubelet that told it.
+async fn meet_kubelets(mut directory: watch::Receiver<DirectoryState>, usage: Arc<Usage>) {
+    loop {
+        if let Some(kubelet) = directory.borrow_and_update().kubelet {
+            usage.meet(kubelet);
+        }
+        if directory.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 /// One line when the kubelet is missing, and one when it is there.
@@ -134,6 +139,7 @@ impl Fleet {
             waiting |= outlet.update(offered);
         }
         self.usage.want(waiting);
+        self.status.begin();
     }
 
     fn start(&mut self, resource: ResourceName, offers: &Offers) {
@@ -141,6 +147,7 @@ impl Fleet {
         let outlet = Arc::new(Outlet::new(resource.clone(), container, Arc::clone(&self.usage), self.settings.settle));
         // Before it serves, so that the first list is the right one.
         outlet.update(offers.resources.get(&resource).map(Vec::as_slice).unwrap_or_default());
+        self.status.obstructed(&resource, "it is being registered");
         self.servers.spawn(keep_registered(Serving {
             outlet: Arc::clone(&outlet),
             paths: self.settings.paths.clone(),

@@ -3,13 +3,16 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use mig_model::{Device, ResourceName};
+use mig_model::{Device, Fault, ResourceName};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::container::ContainerSettings;
 use crate::roster::Roster;
 use crate::usage::Usage;
+
+const HELD_ELSEWHERE: &str =
+    "a pod holds it under another resource's name, from before the strategy or domain was changed";
 
 pub(crate) struct Outlet {
     pub(crate) resource: ResourceName,
@@ -20,11 +23,12 @@ pub(crate) struct Outlet {
     activity: Mutex<Activity>,
 }
 
-/// The Allocate calls of this resource.
+/// The Allocate calls of this resource, and what it was last told to offer.
 #[derive(Default)]
 struct Activity {
     in_flight: usize,
     last_end: Option<Instant>,
+    offered: Vec<Device>,
 }
 
 /// An Allocate call under way.
@@ -59,15 +63,28 @@ impl Outlet {
         self.roster.subscribe()
     }
 
-    /// Brings the list up to date; says whether ids are left in it only because they may be held.
+    /// Offers these from now on. Says whether the list waits for somebody to let go of something.
     pub(crate) fn update(&self, offered: &[Device]) -> bool {
+        self.activity().offered = offered.to_vec();
+        self.refresh()
+    }
+
+    /// Brings the list up to date with what is known of the devices' holders.
+    pub(crate) fn refresh(&self) -> bool {
         let held = self.usage.held(&self.resource);
+        let elsewhere = self.usage.held_elsewhere(&self.resource);
         // Held for the whole change, so that no Allocate begins between the look and the shrinking.
         let activity = self.activity();
+        let mut offered = activity.offered.clone();
+        let mut waits = false;
+        for device in offered.iter_mut().filter(|device| elsewhere.contains(&device.id)) {
+            device.fault = Some(Fault { kind: "HeldElsewhere", message: HELD_ELSEWHERE.to_owned() });
+            waits = true;
+        }
         let quiet = activity.in_flight == 0 && activity.last_end.is_none_or(|end| end.elapsed() >= self.settle);
         let may_drop = |id: &str| quiet && self.usage.is_free(id);
-        let next = self.roster.borrow().next(offered, held.iter().map(String::as_str), may_drop);
-        let has_gone = next.has_gone();
+        let next = self.roster.borrow().next(&offered, held.iter().map(String::as_str), may_drop);
+        waits |= next.has_gone();
         let changed = self.roster.send_if_modified(|roster| {
             let changed = **roster != next;
             if changed {
@@ -81,7 +98,7 @@ impl Outlet {
             let healthy = roster.entries().iter().filter(|entry| entry.is_healthy()).count();
             tracing::info!(resource = %self.resource, devices = roster.entries().len(), healthy, "the list has changed");
         }
-        has_gone
+        waits
     }
 }
 
@@ -101,7 +118,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_list_does_not_shrink_while_an_allocate_is_in_flight_nor_soon_after() {
         let settle = Duration::from_secs(5);
-        let usage = Arc::new(Usage::new(settle));
+        let usage = Arc::new(Usage::new(mig_model::ResourceDomain::default(), settle));
         let container = Arc::new(ContainerSettings { visible_devices_env: vec![] });
         let resource = ResourceName::gpu(&mig_model::ResourceDomain::default());
         let outlet = Outlet::new(resource, container, Arc::clone(&usage), settle);

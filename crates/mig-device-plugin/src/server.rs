@@ -35,6 +35,8 @@ const LAST_RETRY: Duration = Duration::from_secs(2);
 const STREAM_DEADLINE: Duration = Duration::from_secs(5);
 /// Streams end at once when told to; what is left after this is cut off.
 const STOP_DEADLINE: Duration = Duration::from_millis(500);
+/// A kubelet that is there answers within milliseconds; one that hangs must not hold us up.
+const READING_DEADLINE: Duration = Duration::from_secs(1);
 /// A registration that held this long was a good one, and the next failure starts with the shortest pause again.
 const GOOD: Duration = Duration::from_secs(10);
 
@@ -66,6 +68,8 @@ enum Obstacle {
     StreamEnded,
     #[error("somebody has removed the agent's socket")]
     SocketLost,
+    #[error("another has taken the place of the agent's socket: does a second mig-agent run on this node?")]
+    SocketTaken,
     #[error("the kubelet has started anew")]
     KubeletRestarted,
 }
@@ -87,6 +91,13 @@ pub(crate) async fn keep_registered(serving: Serving) {
             present = directory.wait_for(|state| state.kubelet.is_some()) => present.ok().and_then(|state| state.kubelet),
         };
         let Some(kubelet) = kubelet else { return };
+        // The first list must have what pods hold from before: leaving it out would be dropping it.
+        let met = outlet.usage.meet(kubelet);
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = timeout(READING_DEADLINE, outlet.usage.tried_since(met)) => {}
+        }
+        outlet.refresh();
         let began = Instant::now();
         let session = Session { outlet: &outlet, paths: &paths, status: &status, stop: &stop, kubelet };
         let obstacle = match session.run(&mut directory).await {
@@ -94,7 +105,10 @@ pub(crate) async fn keep_registered(serving: Serving) {
             Err(obstacle) => obstacle,
         };
         note(&status, &outlet, &obstacle);
-        if began.elapsed() >= GOOD {
+        if matches!(obstacle, Obstacle::SocketTaken) {
+            // Whoever it is would do the same to us.
+            retry = LAST_RETRY;
+        } else if began.elapsed() >= GOOD {
             retry = FIRST_RETRY;
         }
         // A new kubelet is worth an attempt at once.
@@ -193,7 +207,8 @@ impl Session<'_> {
                         return Obstacle::KubeletRestarted;
                     }
                     if !guard.is_in_place() {
-                        return Obstacle::SocketLost;
+                        let taken = SocketIdentity::of(&guard.path).is_some();
+                        return if taken { Obstacle::SocketTaken } else { Obstacle::SocketLost };
                     }
                 }
             }

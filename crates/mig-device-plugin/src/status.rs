@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use mig_model::ResourceName;
@@ -6,10 +7,21 @@ use mig_model::ResourceName;
 /// What keeps each resource from being served, for those who ask whether the agent is ready.
 #[derive(Debug, Default)]
 pub struct Status {
+    begun: AtomicBool,
     obstacles: Mutex<BTreeMap<ResourceName, Option<String>>>,
 }
 
 impl Status {
+    /// The GPUs have been read, and each resource has its server.
+    pub(crate) fn begin(&self) {
+        self.begun.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether serving has begun; before that there are no obstacles, and no resources either.
+    pub fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::Relaxed)
+    }
+
     /// A resource is registered and the kubelet watches its list.
     pub(crate) fn serving(&self, resource: &ResourceName) {
         let mut obstacles = self.obstacles.lock().unwrap_or_else(PoisonError::into_inner);

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use kubelet::{Holding, causes, list_holdings};
+use kubelet::{Holding, SocketIdentity, causes, list_holdings};
 use mig_model::{ResourceDomain, ResourceName};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep};
@@ -19,25 +19,32 @@ const WAITING: Duration = Duration::from_secs(1);
 /// While nothing changes, and while podresources can't be read.
 const SELDOM: Duration = Duration::from_secs(30);
 
-/// How many settle times a device counts as held that was given out and never seen in podresources. Its pod may have
-/// lived too briefly, or failed; or an init container has it, which podresources never lists.
+/// For how many settle times absence from podresources means nothing: after a kubelet was met, which may have started a
+/// moment ago and not know its pods yet; and for a device that was given out and never seen there. Its pod may have lived
+/// too briefly, or failed; or an init container has it, which podresources never lists.
 const UNSEEN: u32 = 12;
 
 /// What is known of the devices' holders.
 #[derive(Debug)]
 pub(crate) struct Usage {
+    domain: ResourceDomain,
     settle: Duration,
     state: Mutex<State>,
-    given_out: Notify,
+    /// There will soon be something to see.
+    news: Notify,
+    /// There may be something to see right now.
+    another_kubelet: Notify,
     readings: watch::Sender<u64>,
-    /// Whether podresources was tried at all, with success or without.
-    tried: watch::Sender<bool>,
+    /// When the last attempt to read podresources began, once it is over.
+    tried: watch::Sender<Option<Instant>>,
 }
 
 #[derive(Debug)]
 struct State {
-    /// When this agent started: what was given out before is not in `records`.
-    started: Instant,
+    /// The kubelet that was met last, and when; before any, when this agent started. What was given out before that is
+    /// not in `records`.
+    kubelet: Option<SocketIdentity>,
+    met: Instant,
     records: HashMap<String, Record>,
     /// The last two readings of podresources, newest last.
     readings: Vec<Reading>,
@@ -56,19 +63,15 @@ struct Record {
 #[derive(Debug)]
 struct Reading {
     began: Instant,
-    held: HashMap<ResourceName, HashSet<String>>,
-}
-
-impl Record {
-    /// From when on its absence from podresources means something.
-    fn settled(&self, settle: Duration) -> Instant {
-        self.at + if self.sighted { settle } else { settle * UNSEEN }
-    }
+    /// By resource, as the kubelet names it, other people's too.
+    held: HashMap<String, HashSet<String>>,
 }
 
 impl State {
-    /// Two readings in a row, begun after a point in time, lack the id.
-    fn lacks(&self, id: &str, since: Instant) -> bool {
+    /// Whether two readings in a row lack the id that mean something.
+    fn lacks(&self, id: &str, record: Option<&Record>, settle: Duration) -> bool {
+        let given_out = record.map(|record| record.at + if record.sighted { settle } else { settle * UNSEEN });
+        let since = given_out.into_iter().fold(self.met + settle * UNSEEN, Instant::max);
         self.readings.len() == 2 && self.readings.iter().all(|reading| reading.began >= since && !reading.holds(id))
     }
 }
@@ -80,14 +83,17 @@ impl Reading {
 }
 
 impl Usage {
-    pub(crate) fn new(settle: Duration) -> Self {
-        let state = State { started: Instant::now(), records: HashMap::new(), readings: Vec::new(), wanted: false };
+    pub(crate) fn new(domain: ResourceDomain, settle: Duration) -> Self {
+        let met = Instant::now();
+        let state = State { kubelet: None, met, records: HashMap::new(), readings: Vec::new(), wanted: false };
         Self {
+            domain,
             settle,
             state: Mutex::new(state),
-            given_out: Notify::new(),
+            news: Notify::new(),
+            another_kubelet: Notify::new(),
             readings: watch::Sender::new(0),
-            tried: watch::Sender::new(false),
+            tried: watch::Sender::new(None),
         }
     }
 
@@ -102,31 +108,53 @@ impl Usage {
         let mut state = self.state();
         state.records.extend(ids.map(|id| (id.to_owned(), Record { at, sighted: false })));
         drop(state);
-        self.given_out.notify_one();
+        self.news.notify_one();
     }
 
     /// Whether no pod holds the id any more: two readings of podresources in a row lack it, both begun a settle time
-    /// after the agent's start and after the id was last given out; much longer, if it was never seen there.
+    /// after it was last given out; much longer, if it was never seen there, and after the kubelet was met.
     pub(crate) fn is_free(&self, id: &str) -> bool {
         let state = self.state();
-        let since = match state.records.get(id) {
-            None => state.started + self.settle,
-            Some(Record { at, sighted: true }) => *at + self.settle,
-            Some(Record { at, sighted: false }) => *at + self.settle * UNSEEN,
-        };
-        state.readings.len() == 2 && state.readings.iter().all(|reading| reading.began >= since && !reading.holds(id))
+        state.lacks(id, state.records.get(id), self.settle)
+    }
+
+    /// This kubelet is there. Gives the time since when it is known.
+    pub(crate) fn meet(&self, kubelet: SocketIdentity) -> Instant {
+        let mut state = self.state();
+        if state.kubelet != Some(kubelet) {
+            state.kubelet = Some(kubelet);
+            state.met = Instant::now();
+            self.another_kubelet.notify_one();
+        }
+        state.met
+    }
+
+    /// Waits until podresources was tried, with success or without, since then.
+    pub(crate) async fn tried_since(&self, since: Instant) {
+        // The sender lives as long as `self`.
+        let _ = self.tried.subscribe().wait_for(|began| began.is_some_and(|began| began >= since)).await;
     }
 
     /// What the last reading says pods hold of a resource.
     pub(crate) fn held(&self, resource: &ResourceName) -> Vec<String> {
         let state = self.state();
-        let last = state.readings.last().and_then(|reading| reading.held.get(resource));
+        let last = state.readings.last().and_then(|reading| reading.held.get(&resource.to_string()));
         last.map(|ids| ids.iter().cloned().collect()).unwrap_or_default()
     }
 
-    /// The resources of which pods hold something.
+    /// What the last reading says pods hold of all resources but this one: after a change of strategy or domain, what is
+    /// held under the old name must not be given out under the new one.
+    pub(crate) fn held_elsewhere(&self, resource: &ResourceName) -> HashSet<String> {
+        let (state, own) = (self.state(), resource.to_string());
+        let last = state.readings.last().into_iter().flat_map(|reading| &reading.held);
+        last.filter(|(name, _)| **name != own).flat_map(|(_, ids)| ids.iter().cloned()).collect()
+    }
+
+    /// Our resources of which pods hold something.
     pub(crate) fn held_resources(&self) -> Vec<ResourceName> {
-        self.state().readings.last().map(|reading| reading.held.keys().cloned().collect()).unwrap_or_default()
+        let state = self.state();
+        let last = state.readings.last().into_iter().flat_map(|reading| reading.held.keys());
+        last.filter_map(|name| ResourceName::recognise(name, &self.domain)).collect()
     }
 
     /// Tells whether some roster waits for an answer of `is_free`.
@@ -136,7 +164,7 @@ impl Usage {
         state.wanted = wanted;
         drop(state);
         if news {
-            self.given_out.notify_one();
+            self.news.notify_one();
         }
     }
 
@@ -145,18 +173,10 @@ impl Usage {
         self.readings.subscribe()
     }
 
-    /// Waits until podresources was tried once.
-    pub(crate) async fn tried(&self) {
-        // The sender lives as long as `self`.
-        let _ = self.tried.subscribe().wait_for(|tried| *tried).await;
-    }
-
-    fn learn(&self, began: Instant, holdings: Vec<Holding>, domain: &ResourceDomain) {
-        let mut held: HashMap<ResourceName, HashSet<String>> = HashMap::new();
+    fn learn(&self, began: Instant, holdings: Vec<Holding>) {
+        let mut held: HashMap<String, HashSet<String>> = HashMap::new();
         for holding in holdings {
-            if let Some(resource) = ResourceName::recognise(&holding.resource, domain) {
-                held.entry(resource).or_default().extend(holding.ids);
-            }
+            held.entry(holding.resource).or_default().extend(holding.ids);
         }
         let reading = Reading { began, held };
         let mut state = self.state();
@@ -169,7 +189,7 @@ impl Usage {
         state.readings.push(reading);
         // What is free needs no record: UUIDs of slices long destroyed would add up.
         let mut records = std::mem::take(&mut state.records);
-        records.retain(|id, record| !state.lacks(id, record.settled(self.settle)));
+        records.retain(|id, record| !state.lacks(id, Some(record), self.settle));
         state.records = records;
         drop(state);
         self.readings.send_modify(|count| *count += 1);
@@ -186,14 +206,14 @@ impl Usage {
     }
 
     /// Reads podresources for as long as there is something to learn from it.
-    pub(crate) async fn watch(&self, socket: PathBuf, domain: ResourceDomain) {
+    pub(crate) async fn watch(&self, socket: PathBuf) {
         let mut pause = SOON;
         let mut told = false;
         loop {
             let began = Instant::now();
             match list_holdings(&socket).await {
                 Ok(holdings) => {
-                    self.learn(began, holdings, &domain);
+                    self.learn(began, holdings);
                     if told {
                         tracing::info!("podresources can be read again");
                         told = false;
@@ -211,8 +231,7 @@ impl Usage {
                     pause = pause.max(WAITING);
                 }
             }
-            self.tried.send_replace(true);
-            let more_often = self.given_out.notified();
+            self.tried.send_replace(Some(began));
             let look = match (told, self.next_look(pause)) {
                 (true, _) => Some(pause),
                 (false, next) => next,
@@ -225,7 +244,8 @@ impl Usage {
             };
             tokio::select! {
                 () = woken => pause = (pause * 2).min(SELDOM),
-                () = more_often => {
+                () = self.another_kubelet.notified() => pause = SOON,
+                () = self.news.notified() => {
                     pause = SOON;
                     sleep(pause).await;
                 }
@@ -254,23 +274,23 @@ mod tests {
     impl Usage {
         /// Lets the settle time pass and reads twice that nobody holds anything.
         pub(crate) async fn certainly_free_now(&self, settle: Duration) {
-            sleep(settle).await;
+            sleep(settle * UNSEEN).await;
             learn(self, vec![]);
             learn(self, vec![]);
         }
     }
 
     fn learn(usage: &Usage, holdings: Vec<Holding>) {
-        usage.learn(Instant::now(), holdings, &ResourceDomain::default());
+        usage.learn(Instant::now(), holdings);
     }
 
     #[tokio::test(start_paused = true)]
     async fn nothing_is_free_before_two_readings_and_the_settle_time() {
-        let usage = Usage::new(SETTLE);
+        let usage = Usage::new(ResourceDomain::default(), SETTLE);
         learn(&usage, vec![]);
         learn(&usage, vec![]);
         assert!(!usage.is_free("MIG-a"), "both readings began too soon after the start");
-        sleep(SETTLE).await;
+        sleep(SETTLE * UNSEEN).await;
         learn(&usage, vec![]);
         assert!(!usage.is_free("MIG-a"), "one good reading is not enough");
         learn(&usage, vec![]);
@@ -279,7 +299,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_was_given_out_is_free_when_it_was_seen_and_is_no_more() {
-        let usage = Usage::new(SETTLE);
+        let usage = Usage::new(ResourceDomain::default(), SETTLE);
+        sleep(SETTLE * UNSEEN).await;
         usage.record(["MIG-a"].into_iter());
         sleep(SETTLE).await;
         learn(&usage, holding("MIG-a"));
@@ -294,7 +315,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_was_given_out_and_never_seen_counts_as_held_for_long() {
-        let usage = Usage::new(SETTLE);
+        let usage = Usage::new(ResourceDomain::default(), SETTLE);
         usage.record(["MIG-a"].into_iter());
         sleep(SETTLE * (UNSEEN - 1)).await;
         learn(&usage, vec![]);
@@ -307,12 +328,27 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_kubelet_that_has_just_started_may_not_know_its_pods_yet() {
+        let usage = Usage::new(ResourceDomain::default(), SETTLE);
+        usage.certainly_free_now(SETTLE).await;
+        assert!(usage.is_free("MIG-a"));
+        let folder = std::env::temp_dir().join(format!("usage-{}", std::process::id()));
+        let _listener = std::os::unix::net::UnixListener::bind(&folder).unwrap();
+        usage.meet(SocketIdentity::of(&folder).unwrap());
+        std::fs::remove_file(&folder).unwrap();
+        learn(&usage, vec![]);
+        learn(&usage, vec![]);
+        assert!(!usage.is_free("MIG-a"));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn other_peoples_resources_are_not_ours_to_list() {
-        let usage = Usage::new(SETTLE);
+        let usage = Usage::new(ResourceDomain::default(), SETTLE);
         let foreign = Holding { resource: "example.com/mig-1g.5gb".to_owned(), ..holding("MIG-x").remove(0) };
         learn(&usage, [holding("MIG-a"), vec![foreign]].concat());
         let resource = ResourceName::mig(&ResourceDomain::default(), &"1g.5gb".parse().unwrap());
         assert_eq!(usage.held(&resource), ["MIG-a"]);
+        assert_eq!(usage.held_elsewhere(&resource), HashSet::from(["MIG-x".to_owned()]));
         assert_eq!(usage.held_resources(), [resource]);
     }
 }

@@ -22,6 +22,8 @@ pub enum PodResourcesMode {
     /// As it should.
     #[default]
     Answering,
+    /// With no pods, as a kubelet that has not heard of its pods yet.
+    Empty,
     /// With an error.
     Failing,
     /// Rightly, but late.
@@ -52,6 +54,10 @@ impl PodResourcesLister for Lister {
         let mode = self.node.lock().podresources;
         match mode {
             PodResourcesMode::Answering => {}
+            PodResourcesMode::Empty => {
+                self.node.note(&mut self.node.lock(), What::PodResourcesListed { pods: 0, answered: true });
+                return Ok(Response::new(ListResponse { pods: Vec::new() }));
+            }
             PodResourcesMode::Slow(delay) => tokio::time::sleep(delay).await,
             PodResourcesMode::Silent => std::future::pending().await,
             PodResourcesMode::Failing => {

@@ -12,7 +12,8 @@ fn service(devices: &[Device]) -> PluginService {
     let settle = Duration::from_secs(5);
     let container = Arc::new(ContainerSettings { visible_devices_env: vec!["CUDA_VISIBLE_DEVICES".to_owned()] });
     let resource = ResourceName::mig(&ResourceDomain::default(), &"1g.5gb".parse().unwrap());
-    let outlet = Arc::new(Outlet::new(resource, container, Arc::new(Usage::new(settle)), settle));
+    let outlet =
+        Arc::new(Outlet::new(resource, container, Arc::new(Usage::new(ResourceDomain::default(), settle)), settle));
     outlet.update(devices);
     PluginService::new(outlet, watch::Sender::new(0), CancellationToken::new())
 }
