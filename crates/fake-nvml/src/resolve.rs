@@ -2,7 +2,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
+    fs::File,
+    io::{self, Read as _},
     path::{Path, PathBuf},
 };
 
@@ -37,10 +38,21 @@ type Refused<T> = Result<T, String>;
 /// The world that a scene file describes. Its objects get serial numbers from `first_serial` on.
 pub fn load(path: &Path, first_serial: u32) -> Result<World, SceneError> {
     let refuse = |reason| SceneError { path: path.to_owned(), reason };
-    let text = fs::read_to_string(path).map_err(|error| refuse(error.to_string()))?;
+    let text = read(path).map_err(|error| refuse(error.to_string()))?;
     let scene: Scene = serde_saphyr::from_str(&text).map_err(|error| refuse(describe(&error)))?;
     let beside = path.parent().unwrap_or_else(|| Path::new("."));
     Resolver::new(first_serial).scene(&scene, beside).map_err(refuse)
+}
+
+/// A scene is some kilobytes long; what never ends is none.
+fn read(path: &Path) -> io::Result<String> {
+    const LONGEST: u64 = 4 << 20;
+    let mut text = String::new();
+    File::open(path)?.take(LONGEST + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > LONGEST {
+        return Err(io::Error::other("longer than 4 MiB: this is no scene"));
+    }
+    Ok(text)
 }
 
 struct Resolver {

@@ -16,7 +16,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{FlockOperation, flock},
+    fs::{FallocateFlags, FlockOperation, fallocate, flock},
     mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap},
     thread::futex,
 };
@@ -209,7 +209,8 @@ impl Store {
         write_world(directory, 1, world)?;
         let draft = directory.join("control.new");
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o666).open(&draft)?;
-        file.set_len(SIZE as u64)?;
+        // Not `set_len`: a page that the disk has no room for would kill whoever touches it.
+        fallocate(&file, FallocateFlags::empty(), 0, SIZE as u64)?;
         let control = Control::map(Some(&file))?;
         control.page().magic.store(MAGIC, Ordering::Relaxed);
         control.publish(1);

@@ -60,10 +60,7 @@ async fn serve(
     let mut fleet = tokio::spawn(fleet);
 
     let router = http::router(http::Known { views, status });
-    parts.spawn(named("HTTP", async move {
-        // Ends only when its task is dropped: accept errors are retried inside.
-        let _ = axum::serve(listener, router).await;
-    }));
+    parts.spawn(named("HTTP", http::serve(listener, router)));
 
     let failure = tokio::select! {
         // First: told to stop, the fleet ends at the same moment.

@@ -255,10 +255,31 @@ async fn a_kubelet_that_refuses_is_asked_ever_more_seldom() {
     kubelet.kill().await;
     // The socket file is there and nobody answers.
     let mut agent = node.agent(&[]);
-    agent.line("unable to reach the kubelet");
-    assert_eq!(agent.log().matches("unable to reach the kubelet").count(), 1, "{}", agent.log());
+    agent.line("not registered: unable to reach the kubelet");
+    assert_eq!(agent.log().matches("not registered: unable to reach the kubelet").count(), 1, "{}", agent.log());
     kubelet.start_again().await.unwrap();
     listed(&kubelet, G1, 9, 9).await;
+}
+
+/// HTTP is open to the cluster: what anybody does there must not reach the kubelet's way in.
+#[tokio::test]
+async fn idle_http_connections_take_nothing_from_the_kubelet() {
+    use std::io::{Read as _, Write as _};
+    let node = Node::new("demo");
+    let kubelet = node.kubelet().await;
+    let mut agent = node.agent(&[]);
+    listed(&kubelet, G1, 9, 9).await;
+    let address = agent.http_address();
+    let mut idle: Vec<std::net::TcpStream> =
+        (0..200).map(|_| std::net::TcpStream::connect(&address).unwrap()).collect();
+    for stream in &mut idle {
+        stream.write_all(b"GET /healthz HT").unwrap();
+    }
+    kubelet.admit(kubelet_sim::Pod::new("train").container("main", [(G1, 1)])).await.unwrap();
+    // Those that say nothing are hung up on, and the probe gets its answer.
+    assert!(agent.get("/healthz").0.contains("200"));
+    let mut rest = String::new();
+    idle[0].read_to_string(&mut rest).unwrap();
 }
 
 #[test]

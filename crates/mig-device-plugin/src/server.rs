@@ -193,8 +193,13 @@ impl Session<'_> {
                 _ => Err(Obstacle::NoStream),
             }
         };
-        if let Err(obstacle) = registered.await {
-            return obstacle;
+        // A kubelet that hangs may be replaced by one that does not.
+        let another = directory.wait_for(|state| state.kubelet.is_some_and(|kubelet| kubelet != self.kubelet));
+        tokio::select! {
+            registered = registered => if let Err(obstacle) = registered {
+                return obstacle;
+            },
+            _ = another => return Obstacle::KubeletRestarted,
         }
         self.status.serving(&self.outlet.resource);
         tracing::info!(resource = %self.outlet.resource, "registered");

@@ -127,7 +127,7 @@ impl PluginService {
             let mut entries = Vec::with_capacity(container.ids.len());
             for id in &container.ids {
                 if !seen.insert(id) {
-                    return Err(Status::invalid_argument(format!("the request names {id:?} twice")));
+                    return Err(Status::invalid_argument(format!("the request names {:?} twice", shown(id))));
                 }
                 entries.push(self.entry(roster, id)?);
             }
@@ -142,7 +142,7 @@ impl PluginService {
     fn entry<'r>(&self, roster: &'r Roster, id: &str) -> Result<(usize, &'r Entry), Status> {
         let resource = &self.outlet.resource;
         let Some((place, entry)) = roster.find(id) else {
-            return Err(Status::not_found(format!("{resource} has no device {id:?}")));
+            return Err(Status::not_found(format!("{resource} has no device {:?}", shown(id))));
         };
         if entry.gone {
             return Err(Status::failed_precondition(format!("{id} of {resource} no longer exists on the GPU")));
@@ -152,6 +152,11 @@ impl PluginService {
         }
         Ok((place, entry))
     }
+}
+
+/// As much of an id as a message has room for: what is unknown may be of any length.
+fn shown(id: &str) -> String {
+    id.chars().take(64).collect()
 }
 
 /// The list now and after each change; changes that come faster than the kubelet reads are sent as one.

@@ -160,7 +160,8 @@ impl Offers {
     }
 }
 
-const NOTHING_CUT: &str = "MIG is on and nothing is cut: create instances (migctl create instance), or turn MIG off";
+const NOTHING_CUT: &str =
+    "MIG is on and nothing is cut: create instances (nvidia-smi mig -cgi PROFILE -C), or turn MIG off";
 
 /// The profile of most of the GPUs that are cut into one kind; of the first such GPU if it's a draw.
 fn prevailing_profile(inventory: &NodeInventory) -> Option<Profile> {

@@ -1,7 +1,7 @@
 //! Where the driver's library is.
 
 use std::ffi::OsString;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -92,6 +92,15 @@ impl Library {
             );
         }
         LibraryError::Unloadable { reason, searched }
+    }
+}
+
+impl fmt::Display for Library {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Loader => write!(f, "{NAME} (wherever the loader finds it)"),
+        }
     }
 }
 

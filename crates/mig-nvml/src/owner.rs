@@ -102,9 +102,10 @@ pub async fn supervise(mut supervision: Supervision) {
 
 fn own(settings: &Settings, view: &watch::Sender<View>, phase: &watch::Sender<Phase>) {
     let mut before = None;
+    let mut told = None;
     // The supervisor holds a sender too, so listeners are counted, not senders.
     while view.receiver_count() > 0 {
-        let error = match open(settings) {
+        let error = match open(settings, &mut told) {
             Ok(session) => poll(&session, settings, &mut before, view, phase),
             Err(error) => Some(error),
         };
@@ -116,11 +117,14 @@ fn own(settings: &Settings, view: &watch::Sender<View>, phase: &watch::Sender<Ph
     }
 }
 
-fn open(settings: &Settings) -> Result<Session, DriverError> {
+fn open(settings: &Settings, told: &mut Option<Library>) -> Result<Session, DriverError> {
     let library = Library::find(settings.library.as_deref(), &settings.driver_root)?;
-    let session = Session::start(&library, &settings.driver_root)?;
-    tracing::debug!(?library, "NVML is started");
-    Ok(session)
+    // Before it is loaded: a library that ends the process should not do so without a trace.
+    if told.as_ref() != Some(&library) {
+        tracing::info!("loading {library}");
+        *told = Some(library.clone());
+    }
+    Session::start(&library, &settings.driver_root)
 }
 
 /// Reads until the driver fails as a whole (then what it said) or nobody listens.

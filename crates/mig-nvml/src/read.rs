@@ -3,8 +3,8 @@
 //! A real driver takes some 7 us for an answer, so each question is asked once: five for a GPU, four for a MIG device,
 //! two for a GPU instance, one for the name of a profile that was not met before.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::path::Path;
 
@@ -63,6 +63,10 @@ impl<'s> Reader<'s> {
                 }
             }
         }
+        // Indices may have moved: what was read now is the truth about a GPU, not what was known at another's index.
+        let read: HashSet<GpuUuid> =
+            inventory.gpus.iter().filter(|gpu| gpu.fault.is_none()).map(|gpu| gpu.uuid.clone()).collect();
+        inventory.gpus.retain(|gpu| gpu.fault.is_none() || !read.contains(&gpu.uuid));
         Ok(inventory)
     }
 

@@ -112,10 +112,10 @@ fn present<T: Copy, E>(symbol: &Result<T, E>) -> Result<T, NvmlError> {
     symbol.as_ref().map(|function| *function).map_err(|_| NvmlError::FunctionNotFound)
 }
 
-/// What stands before the first NUL, or all of it; a driver's text is never trusted to end, or to be UTF-8.
+/// What stands before the first NUL, or all of it; a driver's text is never trusted to end, to be UTF-8, or to be one line.
 fn text(buffer: &[c_char]) -> String {
     let bytes: Vec<u8> = buffer.iter().map(|c| c.cast_unsigned()).take_while(|b| *b != 0).collect();
-    String::from_utf8_lossy(&bytes).into_owned()
+    String::from_utf8_lossy(&bytes).replace(char::is_control, "\u{fffd}")
 }
 
 /// `NVML_STRUCT_VERSION`: the size below, the version in the top byte.

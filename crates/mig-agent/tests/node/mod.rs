@@ -192,11 +192,16 @@ impl Agent {
         wait(&what, found).unwrap_or_else(|| panic!("the log has no {words:?}:\n{}", self.log()))
     }
 
-    /// An answer of the agent's HTTP server: status line and body.
-    pub(crate) fn get(&mut self, path: &str) -> (String, String) {
+    /// Where it answers HTTP.
+    pub(crate) fn http_address(&mut self) -> String {
         let line = self.line("serving HTTP");
         let line: serde_json::Value = serde_json::from_str(&line).unwrap();
-        let mut stream = TcpStream::connect(line["address"].as_str().unwrap()).unwrap();
+        line["address"].as_str().unwrap().to_owned()
+    }
+
+    /// An answer of the agent's HTTP server: status line and body.
+    pub(crate) fn get(&mut self, path: &str) -> (String, String) {
+        let mut stream = TcpStream::connect(self.http_address()).unwrap();
         write!(stream, "GET {path} HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();

@@ -63,6 +63,8 @@ async fn a_bad_request_is_refused_with_its_reason() {
         assert_eq!(status.code(), code, "{containers:?}");
         assert!(status.message().contains(words), "{containers:?}: {}", status.message());
     }
+    let status = allocate(&service, &[&["x".repeat(1 << 20).as_str()]]).await.unwrap_err();
+    assert!(status.message().len() < 200, "a message must fit into a log and into HTTP/2 headers");
     assert_eq!(allocate(&service, &[&["MIG-a"]]).await.unwrap(), ["MIG-a"]);
 }
 
