@@ -4,6 +4,7 @@
 mod node;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use kubelet_sim::{Pod, PodResourcesMode, What};
 use node::{DEADLINE, G1, G3, Node, listed, variable};
@@ -146,6 +147,27 @@ async fn the_first_list_has_what_pods_hold_though_the_kubelet_comes_after_the_ag
     agent.line("unable to read podresources");
     kubelet.start_again().await.unwrap();
     listed(&kubelet, G3, 2, 1).await;
+}
+
+/// Rules 1 and 3.
+#[tokio::test]
+async fn a_podresources_that_is_late_is_waited_for() {
+    for late in [PodResourcesMode::Slow(Duration::from_millis(300)), PodResourcesMode::Failing] {
+        let node = Node::new("demo");
+        let kubelet = node.kubelet().await;
+        let agent = node.agent(&[]);
+        listed(&kubelet, G3, 1, 1).await;
+        kubelet.admit(Pod::new("train").container("main", [(G3, 1)])).await.unwrap();
+        agent.kill();
+        node.recut(ANOTHER_THREE_SEVENTHS);
+        kubelet.set_podresources(late);
+        let mut agent = node.agent(&[]);
+        if late == PodResourcesMode::Failing {
+            agent.line("unable to read podresources");
+            kubelet.set_podresources(PodResourcesMode::Answering);
+        }
+        listed(&kubelet, G3, 2, 1).await;
+    }
 }
 
 /// Rules 1 and 3: a kubelet that has just started may not have heard of its pods yet.
@@ -352,6 +374,22 @@ async fn what_a_container_has_outlives_agent_and_kubelet() {
     // A node that starts anew admits its pods anew, with the ids that they had.
     let readmitted = kubelet.readmit("train").await.unwrap();
     assert_eq!(readmitted.containers["main"].envs, first.containers["main"].envs);
+}
+
+/// Rule 8.
+#[tokio::test]
+async fn the_same_devices_get_the_same_answer_from_another_agent() {
+    let node = Node::new("demo");
+    let kubelet = node.kubelet().await;
+    let agent = node.agent(&[]);
+    listed(&kubelet, G1, 9, 9).await;
+    let ids = vec![node.uuids("1g.5gb")];
+    let before = kubelet.allocate_raw(G1, ids.clone()).await.unwrap();
+    agent.kill();
+    kubelet.wait_for(|resources| !resources[G1].registered, DEADLINE).await.unwrap();
+    let _agent = node.agent(&[]);
+    listed(&kubelet, G1, 9, 9).await;
+    assert_eq!(kubelet.allocate_raw(G1, ids).await.unwrap(), before);
 }
 
 /// Rule 9.

@@ -11,6 +11,7 @@ use crate::container::ContainerSettings;
 use crate::roster::Roster;
 use crate::usage::Usage;
 
+const HELD: &str = "HeldElsewhere";
 const HELD_ELSEWHERE: &str =
     "a pod holds it under another resource's name, from before the strategy or domain was changed";
 
@@ -77,8 +78,13 @@ impl Outlet {
         let activity = self.activity();
         let mut offered = activity.offered.clone();
         let mut waits = false;
-        for device in offered.iter_mut().filter(|device| elsewhere.contains(&device.id)) {
-            device.fault = Some(Fault { kind: "HeldElsewhere", message: HELD_ELSEWHERE.to_owned() });
+        let before = self.roster();
+        let was_held = |id: &str| {
+            let fault = before.find(id).and_then(|(_, entry)| entry.device.fault.as_ref());
+            fault.is_some_and(|fault| fault.kind == HELD) && !self.usage.is_free(id)
+        };
+        for device in offered.iter_mut().filter(|device| elsewhere.contains(&device.id) || was_held(&device.id)) {
+            device.fault = Some(Fault { kind: HELD, message: HELD_ELSEWHERE.to_owned() });
             waits = true;
         }
         let quiet = activity.in_flight == 0 && activity.last_end.is_none_or(|end| end.elapsed() >= self.settle);

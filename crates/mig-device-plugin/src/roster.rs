@@ -45,7 +45,9 @@ impl Roster {
             next.add(Entry { device: device.clone(), gone: false });
         }
         for entry in &self.entries {
-            if !next.places.contains_key(&entry.device.id) && !may_drop(&entry.device.id) {
+            // At least one list has it as Unhealthy before it goes: the kubelet may have just picked it.
+            let drops = entry.gone && may_drop(&entry.device.id);
+            if !next.places.contains_key(&entry.device.id) && !drops {
                 next.add(Entry { device: entry.device.clone(), gone: true });
             }
         }

@@ -37,6 +37,8 @@ const STREAM_DEADLINE: Duration = Duration::from_secs(5);
 const STOP_DEADLINE: Duration = Duration::from_millis(500);
 /// A kubelet that is there answers within milliseconds; one that hangs must not hold us up.
 const READING_DEADLINE: Duration = Duration::from_secs(1);
+/// Where podresources has no socket at all, it may come a moment later, or not be mounted here.
+const ABSENCE_DEADLINE: Duration = Duration::from_millis(250);
 /// A registration that held this long was a good one, and the next failure starts with the shortest pause again.
 const GOOD: Duration = Duration::from_secs(10);
 
@@ -93,9 +95,11 @@ pub(crate) async fn keep_registered(serving: Serving) {
         let Some(kubelet) = kubelet else { return };
         // The first list must have what pods hold from before: leaving it out would be dropping it.
         let met = outlet.usage.meet(kubelet);
+        let has_podresources = SocketIdentity::of(&paths.pod_resources_socket()).is_some();
+        let patience = if has_podresources { READING_DEADLINE } else { ABSENCE_DEADLINE };
         tokio::select! {
             () = stop.cancelled() => return,
-            _ = timeout(READING_DEADLINE, outlet.usage.tried_since(met)) => {}
+            _ = timeout(patience, outlet.usage.read_since(met)) => {}
         }
         outlet.refresh();
         let began = Instant::now();
@@ -229,6 +233,10 @@ struct Socket {
 impl Socket {
     fn bind(directory: PathBuf, file: &str) -> Result<Self, Obstacle> {
         let path = directory.join(file);
+        // A socket that answers is not a leftover.
+        if std::os::unix::net::UnixStream::connect(&path).is_ok() {
+            return Err(Obstacle::SocketTaken);
+        }
         let bound = remove_stale(&path).and_then(|()| UnixListener::bind(&path));
         let listener = bound.map_err(|source| Obstacle::Bind { directory, source })?;
         let identity = SocketIdentity::of(&path);

@@ -14,6 +14,8 @@ use tokio::time::{Instant, sleep};
 /// After an Allocate the pod appears in podresources at once; the first look is soon, so that pods that live for
 /// seconds are seen too.
 const SOON: Duration = Duration::from_millis(200);
+/// After a failure; a kubelet serves podresources a moment before or after its registration.
+const FIRST_RETRY: Duration = Duration::from_millis(20);
 /// While a vanished device waits to be let go.
 const WAITING: Duration = Duration::from_secs(1);
 /// While nothing changes, and while podresources can't be read.
@@ -35,8 +37,8 @@ pub(crate) struct Usage {
     /// There may be something to see right now.
     another_kubelet: Notify,
     readings: watch::Sender<u64>,
-    /// When the last attempt to read podresources began, once it is over.
-    tried: watch::Sender<Option<Instant>>,
+    /// When the last good reading of podresources began.
+    read: watch::Sender<Option<Instant>>,
 }
 
 #[derive(Debug)]
@@ -93,7 +95,7 @@ impl Usage {
             news: Notify::new(),
             another_kubelet: Notify::new(),
             readings: watch::Sender::new(0),
-            tried: watch::Sender::new(None),
+            read: watch::Sender::new(None),
         }
     }
 
@@ -129,10 +131,10 @@ impl Usage {
         state.met
     }
 
-    /// Waits until podresources was tried, with success or without, since then.
-    pub(crate) async fn tried_since(&self, since: Instant) {
+    /// Waits until podresources was read since then.
+    pub(crate) async fn read_since(&self, since: Instant) {
         // The sender lives as long as `self`.
-        let _ = self.tried.subscribe().wait_for(|began| began.is_some_and(|began| began >= since)).await;
+        let _ = self.read.subscribe().wait_for(|began| began.is_some_and(|began| began >= since)).await;
     }
 
     /// What the last reading says pods hold of a resource.
@@ -208,12 +210,15 @@ impl Usage {
     /// Reads podresources for as long as there is something to learn from it.
     pub(crate) async fn watch(&self, socket: PathBuf) {
         let mut pause = SOON;
+        let mut retry = FIRST_RETRY;
         let mut told = false;
         loop {
             let began = Instant::now();
             match list_holdings(&socket).await {
                 Ok(holdings) => {
                     self.learn(began, holdings);
+                    self.read.send_replace(Some(began));
+                    retry = FIRST_RETRY;
                     if told {
                         tracing::info!("podresources can be read again");
                         told = false;
@@ -227,15 +232,10 @@ impl Usage {
                             "unable to read podresources: devices that vanish stay listed as Unhealthy until it can be read"
                         );
                     }
-                    // Nobody is harmed by waiting: what is unknown counts as held.
-                    pause = pause.max(WAITING);
                 }
             }
-            self.tried.send_replace(Some(began));
-            let look = match (told, self.next_look(pause)) {
-                (true, _) => Some(pause),
-                (false, next) => next,
-            };
+            // A list may wait for it at first; later nobody is harmed, since what is unknown counts as held.
+            let look = if told { Some(retry) } else { self.next_look(pause) };
             let woken = async {
                 match look {
                     Some(pause) => sleep(pause).await,
@@ -243,9 +243,15 @@ impl Usage {
                 }
             };
             tokio::select! {
-                () = woken => pause = (pause * 2).min(SELDOM),
-                () = self.another_kubelet.notified() => pause = SOON,
-                () = self.news.notified() => {
+                () = woken => {
+                    pause = (pause * 2).min(SELDOM);
+                    retry = (retry * 2).min(SELDOM);
+                }
+                () = self.another_kubelet.notified() => {
+                    pause = SOON;
+                    retry = FIRST_RETRY;
+                }
+                () = self.news.notified(), if !told => {
                     pause = SOON;
                     sleep(pause).await;
                 }

@@ -86,7 +86,8 @@ impl ResourceName {
     /// Whether a name that the kubelet mentions is one that this domain's agent may have registered.
     pub fn recognise(text: &str, domain: &ResourceDomain) -> Option<Self> {
         let name = text.strip_prefix(&domain.0)?.strip_prefix('/')?;
-        let is_ours = name == "gpu" || name.starts_with("mig-");
+        let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'-') && name.len() <= 63;
+        let is_ours = plain && (name == "gpu" || name.starts_with("mig-"));
         is_ours.then(|| Self { domain: domain.clone(), name: name.to_owned() })
     }
 }
@@ -135,7 +136,9 @@ mod tests {
         assert_eq!(name.to_string(), "nvidia.com/mig-1g.10gb.me");
         assert_eq!(ResourceName::recognise("nvidia.com/mig-1g.10gb.me", &domain), Some(name));
         assert_eq!(ResourceName::recognise("nvidia.com/gpu", &domain), Some(ResourceName::gpu(&domain)));
-        for other in ["nvidia.com/hostdev", "nvidia.comx/gpu", "amd.com/gpu", "nvidia.com", ""] {
+        for other in
+            ["nvidia.com/hostdev", "nvidia.comx/gpu", "amd.com/gpu", "nvidia.com", "nvidia.com/mig-../../x", ""]
+        {
             assert_eq!(ResourceName::recognise(other, &domain), None, "{other:?}");
         }
     }

@@ -97,7 +97,10 @@ impl Kubelet {
 
     /// Deletes `device-plugins` with all that is in it, checkpoint and sockets, under a kubelet that runs or not.
     pub fn remove_directory(&self) -> io::Result<()> {
-        fs::remove_dir_all(self.node.device_plugins())
+        // Out of the way first: a plugin may be making a socket in it at this moment.
+        let aside = self.node.device_plugins().with_extension("removed");
+        fs::rename(self.node.device_plugins(), &aside)?;
+        fs::remove_dir_all(aside)
     }
 
     /// Makes `device-plugins` again, empty: without a kubelet.sock until the next start.

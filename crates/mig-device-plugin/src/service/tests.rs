@@ -93,3 +93,13 @@ async fn the_same_list_is_not_sent_twice() {
     service.outlet.update(&[device("MIG-a", "GPU-0")]);
     assert!(!lists.has_changed().unwrap());
 }
+
+/// Rule 4: nothing is waited for, not even a lock of the runtime's.
+#[tokio::test]
+async fn an_allocation_is_answered_at_the_first_poll() {
+    let service = service(&[device("MIG-a", "GPU-0")]);
+    let containers = vec![wire::ContainerAllocateRequest { ids: vec!["MIG-a".to_owned()] }];
+    let mut call = service.allocate(Request::new(wire::AllocateRequest { containers }));
+    let first = std::future::poll_fn(|context| std::task::Poll::Ready(call.as_mut().poll(context))).await;
+    assert!(first.is_ready());
+}
