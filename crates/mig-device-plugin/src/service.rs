@@ -58,7 +58,7 @@ impl DevicePlugin for PluginService {
                 () = sender.closed() => {}
                 () = send_lists(rosters, &sender) => {}
             }
-            // The stream ends, at the kubelet too, before it no longer counts as open.
+            // Our end first. When the kubelet reads it is not known here: the server waits for its connections to close.
             drop(sender);
             streams.send_modify(|open| *open -= 1);
         });
