@@ -1,5 +1,7 @@
 //! What a node has, as the driver told it in one pass.
 
+use std::fmt;
+
 use serde::Serialize;
 
 use crate::identity::{GpuUuid, MigUuid};
@@ -42,7 +44,7 @@ pub struct Gpu {
     pub numa_node: Option<u32>,
     /// MIG mode, now and after the next reset.
     pub mig: MigMode,
-    /// GPU instances that have at least one compute instance, by placement.
+    /// GPU instances by placement: those that have at least one compute instance; in a [`crate::GpuSurvey`] all.
     pub instances: Vec<GpuInstance>,
     /// Why it can't be used at present; what is above is then the last that was known.
     pub fault: Option<Fault>,
@@ -110,13 +112,35 @@ pub struct ComputeInstance {
     pub profile: Profile,
     /// Who it is.
     pub uuid: MigUuid,
+    /// Where it lies, in compute slices of its GPU instance; only a [`crate::GpuSurvey`] says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub placement: Option<Placement>,
 }
 
-/// A stretch of a GPU's memory slices.
+/// A stretch of slices: a GPU's memory slices for a GPU instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Placement {
     /// The first memory slice.
     pub start: u32,
     /// How many.
     pub size: u32,
+}
+
+impl Placement {
+    /// The first slice after it.
+    pub fn end(&self) -> u32 {
+        self.start.saturating_add(self.size)
+    }
+
+    /// Whether the two share a slice.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.start < other.end() && other.start < self.end()
+    }
+}
+
+/// `4:4`, start and size, as NVIDIA's tools write it.
+impl fmt::Display for Placement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&format!("{}:{}", self.start, self.size))
+    }
 }

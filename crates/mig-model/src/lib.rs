@@ -3,18 +3,28 @@
 //!
 //! ```text
 //!   NodeInventory --assign(Strategy)--> Offers: ResourceName -> devices, and what was left out and why
+//!   NodeSurvey + Layout --plan--> Steps for each GPU, or why the wish cannot be met
 //! ```
 
+mod geometry;
 mod identity;
 mod inventory;
+pub mod layout;
+pub mod model;
+pub mod plan;
 mod profile;
 mod resource;
 mod strategy;
+mod survey;
+mod yaml;
 
+pub use geometry::{ComputeProfile, Engines, Geometry, GeometryError, InstanceProfile};
 pub use identity::{GpuUuid, IdentityError, MigUuid};
 pub use inventory::{
     ComputeInstance, Driver, Fault, Gpu, GpuInstance, MigMode, NodeInventory, Placement, UnreadableGpu,
 };
+pub use plan::{GpuPlan, GpuWish, InUse, PlanError, Step, WantedInstance};
 pub use profile::{Profile, ProfileError};
 pub use resource::{ResourceDomain, ResourceError, ResourceName};
 pub use strategy::{Device, LeftOut, Offers, Strategy, StrategyError, assign};
+pub use survey::{GpuSurvey, NodeSurvey, Process};

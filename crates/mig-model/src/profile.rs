@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// The longest name that still fits the part of a resource name after the slash (63 characters, of which `mig-` takes four).
 const LONGEST: usize = 59;
@@ -61,6 +61,26 @@ impl Profile {
     /// Compute slices of the compute instance; as many as the GPU instance has, unless it is a part of it.
     pub fn compute_slices(&self) -> u8 {
         self.compute_slices
+    }
+
+    /// Memory in gigabytes, as the name has it.
+    pub fn gigabytes(&self) -> u16 {
+        self.gigabytes
+    }
+
+    /// What follows the size: `+me`, `-me`, `+me.all`, `+gfx` or nothing.
+    pub fn attributes(&self) -> &str {
+        &self.attributes
+    }
+
+    /// How far apart two names are, for lists of what was probably meant.
+    pub(crate) fn distance(&self, other: &Self) -> (u8, u16, bool, u8) {
+        (
+            self.slices.abs_diff(other.slices),
+            self.gigabytes.abs_diff(other.gigabytes),
+            self.attributes != other.attributes,
+            self.compute_slices.abs_diff(other.compute_slices),
+        )
     }
 
     /// What follows `mig-` in a resource name: `+` is not allowed there and becomes `.`.
@@ -132,6 +152,12 @@ impl fmt::Display for Profile {
 impl Serialize for Profile {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Profile {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }
 

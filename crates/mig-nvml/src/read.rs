@@ -128,7 +128,7 @@ impl<'s> Reader<'s> {
                 }
             };
             let Some(profile) = unless_gone(compute_profile(&device, &instance.profile))? else { continue };
-            instance.compute_instances.push(ComputeInstance { id, profile, uuid });
+            instance.compute_instances.push(ComputeInstance { id, profile, uuid, placement: None });
         }
         let mut instances: Vec<GpuInstance> =
             instances.into_values().filter(|i| !i.compute_instances.is_empty()).collect();
