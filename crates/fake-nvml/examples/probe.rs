@@ -1,8 +1,9 @@
 //! A client for the tests: loads the library it is given, then does what each line on its standard input says.
 //!
 //! A line is a function and its arguments: `u:5` a number, `s:text` a text, `h:name` a handle kept before, `null`;
-//! `o` a number to be filled, `l` a 64-bit one, `t` a text, `oh:name` a handle that is kept, `b` a large zeroed
-//! structure, `v:N` one whose version is N. The answer is the return code and what was filled.
+//! `p:start,size` a placement, `o` a number to be filled, `c:N` one that is N before, `l` a 64-bit one, `t` a text,
+//! `oh:name` a handle that is kept, `b` a large zeroed structure, `v:N` one whose version is N, `w:skip,count` one of which
+//! `count` 32-bit words are told after `skip`. The answer is the return code and what was filled.
 #![allow(unsafe_code, reason = "it calls C functions by name")]
 #![allow(
     clippy::print_stdout,
@@ -20,6 +21,11 @@ use std::{
 type Call = unsafe extern "C" fn(u64, u64, u64, u64, u64) -> u32;
 
 const ROOM: usize = 4096;
+
+fn pair(text: &str) -> (u64, u64) {
+    let (one, two) = text.split_once(',').unwrap();
+    (one.parse().unwrap(), two.parse().unwrap())
+}
 
 fn main() {
     let path = std::env::args_os().nth(1).expect("the path of a library");
@@ -43,8 +49,13 @@ fn main() {
                 Some(("u", number)) => number.parse().unwrap(),
                 Some(("h", name)) => handles.get(name).copied().unwrap_or(0xdead_beef),
                 Some(("s", text)) => CString::new(text).unwrap().into_raw() as u64,
-                Some(("v", version)) => {
-                    buffer[0] = version.parse().unwrap();
+                Some(("v" | "c", number)) => {
+                    buffer[0] = number.parse().unwrap();
+                    buffer.as_mut_ptr() as u64
+                }
+                Some(("p", place)) => {
+                    let (start, size) = pair(place);
+                    buffer[0] = start | size << 32;
                     buffer.as_mut_ptr() as u64
                 }
                 _ if *kind == "null" => 0,
@@ -63,6 +74,13 @@ fn main() {
                     // SAFETY: zeroed before the call, and shorter than the buffer.
                     let text = unsafe { CStr::from_ptr(buffer.as_ptr().cast()) };
                     answer.push_str(&format!(" {}", text.to_string_lossy()));
+                }
+                kind if kind.starts_with("c:") => answer.push_str(&format!(" {}", buffer[0] & 0xffff_ffff)),
+                kind if kind.starts_with("w:") => {
+                    let (skip, count) = pair(&kind[2..]);
+                    let words = buffer.iter().flat_map(|both| [both & 0xffff_ffff, both >> 32]);
+                    let told = words.skip(skip.try_into().unwrap()).take(count.try_into().unwrap());
+                    told.for_each(|word| answer.push_str(&format!(" {word}")));
                 }
                 kind => {
                     if let (Some(name), 0) = (kind.strip_prefix("oh:"), code) {

@@ -1,4 +1,4 @@
-//! Event sets: which GPUs a client wants to hear of, and waiting for it.
+//! Events: what happened to GPUs, which of it each event set of this process asks for, and waiting for it.
 
 use std::{
     collections::BTreeMap,
@@ -12,20 +12,54 @@ use crate::{
     function::Function,
     handle::{Device, Handle},
     session,
-    structs::EventData,
-    world::World,
+    structs::{EventData, EventDataV1},
+    world::{Event, Permission, World},
 };
 
 /// What driver 580 supports on an H200.
 pub(crate) const SUPPORTED: u64 = 65439;
+/// `nvmlEventTypeXidCriticalError`.
+pub(crate) const XID_CRITICAL_ERROR: u64 = 0x8;
+/// `nvmlEventMigConfigChange`.
+pub(crate) const MIG_CONFIG_CHANGE: u64 = 0x100;
+/// Where an event is of no instance.
+const NO_INSTANCE: u32 = u32::MAX;
+/// So many of the last events a machine keeps: who does not fetch them before as many have come loses the oldest.
+const KEPT: usize = 1024;
+
+impl World {
+    /// Something happens to a GPU, which those who wait for it learn.
+    pub(crate) fn raise(&mut self, index: usize, kind: u64, data: u64, instance: Option<u32>, compute: Option<u32>) {
+        let serial = self.serial();
+        let Some(gpu) = self.gpus.get(index).map(|gpu| gpu.uuid.clone()) else { return };
+        if self.events.len() >= KEPT {
+            self.events.pop_front();
+        }
+        self.events.push_back(Event { serial, gpu, kind, data, instance, compute });
+    }
+}
+
+/// What one event set asks for.
+#[derive(Default)]
+struct Set {
+    /// By the GPUs' UUIDs: handles do not outlive a change, these do.
+    gpus: BTreeMap<String, Wish>,
+    /// The first event that it has not delivered.
+    next: u32,
+}
+
+struct Wish {
+    kinds: u64,
+    /// Of what was before it registered it hears nothing.
+    since: u32,
+}
 
 struct Sets {
     next: u32,
-    /// The UUIDs of the GPUs in each set: handles do not outlive a change, these do.
-    gpus: BTreeMap<u32, Vec<String>>,
+    known: BTreeMap<u32, Set>,
 }
 
-static SETS: Mutex<Sets> = Mutex::new(Sets { next: 1, gpus: BTreeMap::new() });
+static SETS: Mutex<Sets> = Mutex::new(Sets { next: 1, known: BTreeMap::new() });
 
 fn sets() -> MutexGuard<'static, Sets> {
     SETS.lock().unwrap_or_else(PoisonError::into_inner)
@@ -35,32 +69,49 @@ pub(crate) fn create(set: Out<Handle>) -> Answer {
     let mut sets = sets();
     set.set(Handle::of_event_set(sets.next))?;
     let number = sets.next;
-    sets.gpus.insert(number, Vec::new());
+    sets.known.insert(number, Set::default());
     sets.next = sets.next.wrapping_add(1);
     Ok(())
 }
 
 pub(crate) fn free(set: Handle) -> Answer {
-    sets().gpus.remove(&set.event_set()?).map(|_| ()).ok_or(Code::INVALID_ARGUMENT)
+    sets().known.remove(&set.event_set()?).map(|_| ()).ok_or(Code::INVALID_ARGUMENT)
 }
 
-pub(crate) fn register(device: Device<'_>, types: u64, set: Handle) -> Answer {
+pub(crate) fn register(device: Device<'_>, kinds: u64, set: Handle) -> Answer {
     let mut sets = sets();
-    let gpus = sets.gpus.get_mut(&set.event_set()?).ok_or(Code::INVALID_ARGUMENT)?;
-    if types & !SUPPORTED != 0 {
+    let set = sets.known.get_mut(&set.event_set()?).ok_or(Code::INVALID_ARGUMENT)?;
+    if kinds & !SUPPORTED != 0 {
         return Err(Code::NOT_SUPPORTED);
     }
-    if !gpus.contains(&device.gpu.uuid) {
-        gpus.push(device.gpu.uuid.clone());
-    }
+    let since = device.world.next_serial;
+    set.gpus.entry(device.gpu.uuid.clone()).or_insert(Wish { kinds: 0, since }).kinds |= kinds;
     Ok(())
 }
 
+/// `nvmlEventSetWait`, whose structure has no room for instances.
+pub(crate) fn wait_v1(function: Function, set: Handle, data: Out<EventDataV1>, milliseconds: u32) -> Code {
+    wait(function, set, data, milliseconds, |data, event| {
+        data.set(EventDataV1 { device: event.device, eventType: event.eventType, eventData: event.eventData })
+    })
+}
+
+/// `nvmlEventSetWait_v2`.
+pub(crate) fn wait_v2(function: Function, set: Handle, data: Out<EventData>, milliseconds: u32) -> Code {
+    wait(function, set, data, milliseconds, Out::set)
+}
+
 /// Waits outside the session, so that nothing else waits with it.
-pub(crate) fn wait(function: Function, set: Handle, data: Out<EventData>, milliseconds: u32) -> Code {
+fn wait<T>(
+    function: Function,
+    set: Handle,
+    data: Out<T>,
+    milliseconds: u32,
+    deliver: impl Fn(Out<T>, EventData) -> Answer,
+) -> Code {
     let known = session::on_node(function, |_| {
         let number = set.event_set()?;
-        if data.is_null() || !sets().gpus.contains_key(&number) { Err(Code::INVALID_ARGUMENT) } else { Ok(()) }
+        if data.is_null() || !sets().known.contains_key(&number) { Err(Code::INVALID_ARGUMENT) } else { Ok(()) }
     });
     if known != Code::SUCCESS {
         return known;
@@ -75,7 +126,8 @@ pub(crate) fn wait(function: Function, set: Handle, data: Out<EventData>, millis
         let seen = store.control().changes();
         match session::look(|world| news(world, set)) {
             Ok(None) => {}
-            Ok(Some(code)) | Err(code) => return code,
+            Ok(Some(Ok(event))) => return deliver(data, event).err().unwrap_or(Code::SUCCESS),
+            Ok(Some(Err(code))) | Err(code) => return code,
         }
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -85,9 +137,34 @@ pub(crate) fn wait(function: Function, set: Handle, data: Out<EventData>, millis
     }
 }
 
-/// A lost GPU ends every wait for it.
-fn news(world: &World, set: Handle) -> Option<Code> {
-    let sets = sets();
-    let gpus = set.event_set().ok().and_then(|number| sets.gpus.get(&number))?;
-    world.gpus.iter().any(|gpu| gpu.lost && gpus.contains(&gpu.uuid)).then_some(Code::GPU_IS_LOST)
+/// The next event that the set asks for; after these, a lost GPU ends every wait for it.
+fn news(world: &World, set: Handle) -> Option<Answer<EventData>> {
+    let mut sets = sets();
+    let set = set.event_set().ok().and_then(|number| sets.known.get_mut(&number))?;
+    let next = set.next;
+    for event in world.events.iter().filter(|event| event.serial >= next) {
+        // Not to be looked at again, whoever it is for.
+        set.next = event.serial.wrapping_add(1);
+        if let Some(data) = set.gpus.get(&event.gpu).and_then(|wish| meant(world, wish, event)) {
+            return Some(Ok(data));
+        }
+    }
+    world.gpus.iter().any(|gpu| gpu.lost && set.gpus.contains_key(&gpu.uuid)).then_some(Err(Code::GPU_IS_LOST))
+}
+
+/// The event, when it is meant for who wished this.
+fn meant(world: &World, wish: &Wish, event: &Event) -> Option<EventData> {
+    // Those who may not look at instances hear only of what befalls the whole GPU.
+    let hidden = event.instance.is_some() && world.permission < Permission::Monitor;
+    if event.serial < wish.since || event.kind & wish.kinds == 0 || hidden {
+        return None;
+    }
+    let (index, gpu) = world.gpus.iter().enumerate().find(|(_, gpu)| gpu.uuid == event.gpu)?;
+    Some(EventData {
+        device: Handle::of_gpu(index, gpu),
+        eventType: event.kind,
+        eventData: event.data,
+        gpuInstanceId: event.instance.unwrap_or(NO_INSTANCE),
+        computeInstanceId: event.compute.unwrap_or(NO_INSTANCE),
+    })
 }

@@ -4,7 +4,12 @@ use std::{thread, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{code::Code, function::Function, store::Control, world::World};
+use crate::{
+    code::{CODES, Code},
+    function::{self, Function},
+    store::Control,
+    world::World,
+};
 
 /// How many faults a machine can have at once: each has a counter in the shared page.
 pub const MAX_FAULTS: usize = 64;
@@ -85,4 +90,45 @@ pub(crate) fn verdict(world: &World, control: &Control, function: Function, gpu:
         return Some(Verdict { delay: fault.delay, returns: fault.returns.map(Code) });
     }
     None
+}
+
+/// Which part of a fault is wrong.
+#[derive(Debug)]
+pub enum FaultPart {
+    /// The function's name.
+    Call,
+    /// The code.
+    Returns,
+    /// The delay.
+    Delay,
+    /// Which call.
+    Nth,
+}
+
+/// A fault from its words.
+pub fn fault(
+    call: &str,
+    gpu: Option<usize>,
+    nth: Option<u64>,
+    returns: Option<&str>,
+    delay: Option<&str>,
+) -> Result<Fault, (FaultPart, String)> {
+    let Some(function) = function::number_of(call) else {
+        return Err((FaultPart::Call, format!("unknown function {call:?}; the library has no such export")));
+    };
+    let code = |name: &str| {
+        Code::named(name).ok_or_else(|| {
+            let known: Vec<&str> = CODES.iter().map(|(name, _, _)| *name).collect();
+            (FaultPart::Returns, format!("unknown return code {name:?}; known: {}", known.join(", ")))
+        })
+    };
+    let returns = returns.map(code).transpose()?.map(|code| code.0);
+    let delay = delay.map(Delay::parse).transpose().map_err(|reason| (FaultPart::Delay, reason))?;
+    if returns.is_none() && delay.is_none() {
+        return Err((FaultPart::Call, "a fault needs returns, delay or both".to_owned()));
+    }
+    if nth == Some(0) {
+        return Err((FaultPart::Nth, "nth counts from 1".to_owned()));
+    }
+    Ok(Fault { function, gpu, nth, returns, delay })
 }

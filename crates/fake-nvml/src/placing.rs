@@ -58,10 +58,36 @@ pub(crate) fn remaining(gpu: &Gpu, mig: &Mig, profile: &Profile) -> u32 {
     free.min(by_compute).min(profile.max_instances.saturating_sub(same))
 }
 
+/// Where a driver that is left the choice puts one more of `profile`: where it blocks the fewest of the placements that
+/// are open now, the lowest of these. Real drivers have an order of their own, which nobody has written down.
+pub(crate) fn start(gpu: &Gpu, mig: &Mig, profile: &Profile) -> Option<u32> {
+    let free = |profile: &Profile, start: u32| in_the_way(gpu, mig, profile, start).is_none();
+    let blocked = |start: u32| {
+        let open = mig.profiles.iter().flat_map(|other| other.placements.starts.iter().map(move |at| (other, *at)));
+        let place = (start, profile.placements.size);
+        count(open.filter(|(other, at)| free(other, *at) && overlap(place, (*at, other.placements.size))))
+    };
+    profile.placements.starts.iter().copied().filter(|start| free(profile, *start)).min_by_key(|start| blocked(*start))
+}
+
+/// The same for a compute instance.
+pub(crate) fn compute_start(instance: &GpuInstance, within: &Profile, profile: &ComputeProfile) -> Option<u32> {
+    let free = |profile: &ComputeProfile, start: u32| compute_free(instance, within, profile, start);
+    let blocked = |start: u32| {
+        let all = within.compute_profiles.iter();
+        let open = all.flat_map(|other| other.placements.starts.iter().map(move |at| (other, *at)));
+        let place = (start, profile.placements.size);
+        count(open.filter(|(other, at)| free(other, *at) && overlap(place, (*at, other.placements.size))))
+    };
+    profile.placements.starts.iter().copied().filter(|start| free(profile, *start)).min_by_key(|start| blocked(*start))
+}
+
 /// How many more of a compute profile the GPU instance takes.
 pub(crate) fn remaining_compute(instance: &GpuInstance, within: &Profile, profile: &ComputeProfile) -> u32 {
     let free = profile.placements.starts.iter().filter(|start| compute_free(instance, within, profile, **start));
-    count(free)
+    let is = |position: usize| within.compute_profiles.get(position).is_some_and(|known| known.id == profile.id);
+    let same = count(instance.compute.iter().filter(|compute| is(compute.profile)));
+    count(free).min(profile.max_instances.saturating_sub(same))
 }
 
 /// Whether a compute instance of `profile` at `start` overlaps none.

@@ -1,7 +1,7 @@
 //! From a scene to a world: defaults filled in, everything checked. What is wrong is said with its line.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fs::File,
     io::{self, Read as _},
     path::{Path, PathBuf},
@@ -10,14 +10,12 @@ use std::{
 use serde_saphyr::Spanned;
 
 use crate::{
-    code::{CODES, Code},
-    faults::{Delay, Fault, MAX_FAULTS},
-    function,
+    faults::{FaultPart, MAX_FAULTS, fault},
     model::{Mig, Model, Profile},
     placing,
     scene::{ComputeScene, FaultScene, GpuScene, InstanceScene, MigModes, MigScene, Scene, describe},
     uuid,
-    world::{ComputeInstance, Gpu, GpuInstance, PciAddress, World},
+    world::{ComputeInstance, Gpu, GpuInstance, PciAddress, Permission, World},
 };
 
 const DRIVER: &str = "580.159.04";
@@ -71,6 +69,9 @@ impl Resolver {
             models: Vec::new(),
             gpus: Vec::new(),
             faults: Vec::new(),
+            permission: Permission::default(),
+            minors_move: false,
+            events: VecDeque::new(),
             next_serial: first_serial,
         };
         Self { world, models: BTreeMap::new(), uuids: BTreeSet::new() }
@@ -81,6 +82,8 @@ impl Resolver {
             self.world.driver.clone_from(driver);
         }
         self.world.cuda = scene.cuda.unwrap_or(CUDA);
+        self.world.permission = scene.permission;
+        self.world.minors_move = scene.minors_move;
         let major = self.world.cuda / 1000;
         self.world.nvml = scene.nvml.clone().unwrap_or_else(|| format!("{major}.{}", self.world.driver));
         for gpu in &scene.gpus {
@@ -148,6 +151,7 @@ impl Resolver {
             mig_pending: modes.pending,
             lost: scene.lost,
             instances: Vec::new(),
+            processes: Vec::new(),
         };
         if let Some(mig) = mig {
             let architecture = self.world.models.get(model).map_or(0, |model| model.architecture);
@@ -371,47 +375,6 @@ impl InstanceScene {
     fn uuids(&self) -> impl Iterator<Item = &Spanned<String>> {
         self.uuid.iter().chain(self.compute.iter().flatten().filter_map(|compute| compute.uuid.as_ref()))
     }
-}
-
-/// Which part of a fault is wrong.
-#[derive(Debug)]
-pub enum FaultPart {
-    /// The function's name.
-    Call,
-    /// The code.
-    Returns,
-    /// The delay.
-    Delay,
-    /// Which call.
-    Nth,
-}
-
-/// A fault from its words.
-pub fn fault(
-    call: &str,
-    gpu: Option<usize>,
-    nth: Option<u64>,
-    returns: Option<&str>,
-    delay: Option<&str>,
-) -> Result<Fault, (FaultPart, String)> {
-    let Some(function) = function::number_of(call) else {
-        return Err((FaultPart::Call, format!("unknown function {call:?}; the library has no such export")));
-    };
-    let code = |name: &str| {
-        Code::named(name).ok_or_else(|| {
-            let known: Vec<&str> = CODES.iter().map(|(name, _, _)| *name).collect();
-            (FaultPart::Returns, format!("unknown return code {name:?}; known: {}", known.join(", ")))
-        })
-    };
-    let returns = returns.map(code).transpose()?.map(|code| code.0);
-    let delay = delay.map(Delay::parse).transpose().map_err(|reason| (FaultPart::Delay, reason))?;
-    if returns.is_none() && delay.is_none() {
-        return Err((FaultPart::Call, "a fault needs returns, delay or both".to_owned()));
-    }
-    if nth == Some(0) {
-        return Err((FaultPart::Nth, "nth counts from 1".to_owned()));
-    }
-    Ok(Fault { function, gpu, nth, returns, delay })
 }
 
 /// MIG devices are numbered in the order of instance ids, around the numbers that the scene states.

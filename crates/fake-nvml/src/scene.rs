@@ -3,6 +3,8 @@
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
+use crate::world::Permission;
+
 /// A scene file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -10,6 +12,10 @@ pub(crate) struct Scene {
     pub(crate) driver: Option<String>,
     pub(crate) nvml: Option<String>,
     pub(crate) cuda: Option<i32>,
+    #[serde(default)]
+    pub(crate) permission: Permission,
+    #[serde(default)]
+    pub(crate) minors_move: bool,
     #[serde(default)]
     pub(crate) gpus: Vec<GpuScene>,
     #[serde(default)]

@@ -2,6 +2,7 @@
 //! moved, meet its fault, then answer.
 
 use std::{
+    cell::Cell,
     env, fmt,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
@@ -14,7 +15,7 @@ use crate::{
     handle::{Device, Handle, Instance},
     resolve,
     store::{Store, StoreError},
-    world::World,
+    world::{Permission, World},
 };
 
 /// A machine as this process sees it.
@@ -44,7 +45,7 @@ impl From<Code> for Stop {
 /// The machine during one call.
 pub(crate) struct View<'session> {
     pub(crate) world: &'session World,
-    store: &'session Store,
+    store: &'session Arc<Store>,
     function: Function,
     met_its_fault: bool,
 }
@@ -141,7 +142,9 @@ pub(crate) fn on_instance(function: Function, handle: Handle, body: impl Fn(Inst
     call(function, |view| {
         let instance = handle.instance(view.world);
         view.reach(instance.as_ref().ok().map(|instance| instance.index))?;
-        Ok(body(instance?)?)
+        let instance = instance?;
+        view.world.permit(Permission::Monitor)?;
+        Ok(body(instance)?)
     })
 }
 
@@ -150,7 +153,9 @@ pub(crate) fn on_compute(function: Function, handle: Handle, body: impl Fn(Devic
     call(function, |view| {
         let compute = handle.compute_instance(view.world);
         view.reach(compute.as_ref().ok().map(|compute| compute.index))?;
-        Ok(body(compute?)?)
+        let compute = compute?;
+        view.world.permit(Permission::Monitor)?;
+        Ok(body(compute)?)
     })
 }
 
@@ -166,6 +171,37 @@ pub(crate) fn on_lookup(
         view.reach(device.map(|device| device.index))?;
         Ok(found(handle?)?)
     })
+}
+
+/// A call that changes the GPU whose handle, or whose part's handle, it gets: looked at like any other call, then made
+/// on the world as it is when nobody else changes it. What it refuses has no effect; what it hands out goes to `done`.
+pub(crate) fn to_change<T>(
+    function: Function,
+    index: impl Fn(&World) -> Answer<usize>,
+    change: impl Fn(&mut World) -> Answer<T>,
+    done: impl Fn(T) -> Answer,
+) -> Code {
+    let store = Cell::new(None);
+    let seen = call(function, |view| {
+        let gpu = index(view.world);
+        view.reach(gpu.as_ref().ok().copied())?;
+        gpu?;
+        store.set(Some(Arc::clone(view.store)));
+        Ok(())
+    });
+    let Some(store) = store.take().filter(|_| seen == Code::SUCCESS) else { return seen };
+    let changed = store.edit(|world| {
+        // Somebody may have been faster.
+        let gpu = index(world)?;
+        match world.gpus.get(gpu) {
+            Some(gpu) if gpu.lost => Err(Code::GPU_IS_LOST),
+            _ => change(world),
+        }
+    });
+    match changed.and_then(done) {
+        Ok(()) => Code::SUCCESS,
+        Err(code) => code,
+    }
 }
 
 /// A function that the pretended driver does not support.
@@ -256,6 +292,13 @@ fn reload() -> Answer {
     }
 }
 
+impl From<StoreError> for Code {
+    fn from(error: StoreError) -> Self {
+        complain(&error);
+        Self::UNKNOWN
+    }
+}
+
 /// Why a process cannot have its machine.
 #[derive(Debug, thiserror::Error)]
 enum OpenError {
@@ -287,7 +330,7 @@ impl Session {
             None if scene.is_none() => return Err(OpenError::NoScene),
             None => {
                 let world = create()?;
-                (Store::private()?, world, 1)
+                (Store::private(world.clone())?, world, 1)
             }
         };
         Ok(Self { store: Arc::new(store), world, generation, users: 1 })

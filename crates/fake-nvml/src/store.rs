@@ -11,7 +11,10 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     ptr::NonNull,
-    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -24,11 +27,12 @@ use rustix::{
 use crate::{
     faults::MAX_FAULTS,
     function::{Function, NAMES},
+    outside::Refused,
     world::World,
 };
 
 /// Changes with anything that `control` or `world.*` hold, so that an older state directory is told from a broken one.
-const MAGIC: u64 = u64::from_le_bytes(*b"fkNVML\0\x01");
+const MAGIC: u64 = u64::from_le_bytes(*b"fkNVML\0\x02");
 const SIZE: usize = size_of::<Page>();
 
 #[repr(C)]
@@ -60,7 +64,7 @@ impl Control {
             // SAFETY: a fresh mapping at an address of the kernel's choice; the file was checked to be SIZE long.
             Some(file) => unsafe { mmap(null, SIZE, access, MapFlags::SHARED, file, 0) },
             // SAFETY: a fresh mapping at an address of the kernel's choice.
-            None => unsafe { mmap_anonymous(null, SIZE, access, MapFlags::SHARED) },
+            None => unsafe { mmap_anonymous(null, SIZE, access, MapFlags::PRIVATE) },
         }?;
         let page = NonNull::new(address.cast::<Page>()).ok_or(io::ErrorKind::OutOfMemory)?;
         Ok(Self { page })
@@ -132,10 +136,17 @@ impl Drop for Control {
     }
 }
 
-/// A machine: its shared page and its directory, when others share it.
+/// A machine: its page of counters, and where its world is.
 pub struct Store {
     control: Control,
-    directory: Option<PathBuf>,
+    home: Home,
+}
+
+enum Home {
+    /// In this process only.
+    Private(Mutex<World>),
+    /// In a directory that other processes know too.
+    Shared(PathBuf),
 }
 
 /// Why a machine cannot be had.
@@ -160,14 +171,17 @@ pub enum StoreError {
     /// The scene that the machine was to be made from.
     #[error("{0}")]
     Scene(String),
+    /// The machine is in no state for the change.
+    #[error(transparent)]
+    Refused(#[from] Refused),
 }
 
 impl Store {
     /// A machine that no other process sees.
-    pub fn private() -> Result<Self, StoreError> {
+    pub fn private(world: World) -> Result<Self, StoreError> {
         let control = Control::map(None).map_err(|source| StoreError::Io { directory: PathBuf::new(), source })?;
         control.publish(1);
-        Ok(Self { control, directory: None })
+        Ok(Self { control, home: Home::Private(Mutex::new(world)) })
     }
 
     /// The machine of this directory; made by `create` when there is none yet.
@@ -199,7 +213,7 @@ impl Store {
         if control.page().magic.load(Ordering::Relaxed) != MAGIC {
             return Err(foreign("its control file is of another version"));
         }
-        let store = Self { control, directory: Some(directory.to_owned()) };
+        let store = Self { control, home: Home::Shared(directory.to_owned()) };
         let (world, generation) = store.read()?;
         Ok((store, world, generation))
     }
@@ -224,30 +238,46 @@ impl Store {
 
     /// The world that is now, and its number.
     pub fn read(&self) -> Result<(World, u64), StoreError> {
-        let Some(directory) = &self.directory else {
-            return Err(StoreError::Foreign { directory: PathBuf::new(), reason: "a private machine has no file" });
+        let directory = match &self.home {
+            Home::Private(world) => {
+                let world = world.lock().unwrap_or_else(PoisonError::into_inner);
+                return Ok((world.clone(), self.control.generation()));
+            }
+            Home::Shared(directory) => directory,
         };
         loop {
             let generation = self.control.generation();
+            let foreign = |reason| StoreError::Foreign { directory: directory.clone(), reason };
             match fs::read(world_path(directory, generation)) {
                 Ok(bytes) => {
-                    let world = postcard::from_bytes(&bytes).map_err(|_| StoreError::Foreign {
-                        directory: directory.clone(),
-                        reason: "its world is not readable",
-                    })?;
+                    let world = postcard::from_bytes(&bytes).map_err(|_| foreign("its world is not readable"))?;
                     return Ok((world, generation));
                 }
                 // A change came between the two reads, and took the older file away.
                 Err(error) if error.kind() == io::ErrorKind::NotFound && generation != self.control.generation() => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(foreign("its world is gone")),
                 Err(source) => return Err(StoreError::Io { directory: directory.clone(), source }),
             }
         }
     }
 
-    /// Changes the world for all processes of the machine; one change at a time.
+    /// Changes the world for all processes of the machine; one change at a time. What `edit` refuses changes nothing.
     pub fn change<T>(&self, edit: impl FnOnce(&mut World) -> Result<T, StoreError>) -> Result<T, StoreError> {
-        let Some(directory) = &self.directory else {
-            return Err(StoreError::Foreign { directory: PathBuf::new(), reason: "a private machine has no file" });
+        self.edit(edit)
+    }
+
+    /// [`Self::change`] with the caller's own kind of error.
+    pub(crate) fn edit<T, E: From<StoreError>>(&self, edit: impl FnOnce(&mut World) -> Result<T, E>) -> Result<T, E> {
+        let directory = match &self.home {
+            Home::Private(place) => {
+                let mut place = place.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut world = place.clone();
+                let result = edit(&mut world)?;
+                *place = world;
+                self.control.publish(self.control.generation() + 1);
+                return Ok(result);
+            }
+            Home::Shared(directory) => directory,
         };
         let failed = |source| StoreError::Io { directory: directory.clone(), source };
         let _lock = lock(directory).map_err(failed)?;
@@ -255,8 +285,9 @@ impl Store {
         let result = edit(&mut world)?;
         write_world(directory, generation + 1, &world).map_err(failed)?;
         self.control.publish(generation + 1);
-        // A process killed here leaves a file that the next change takes away.
-        for old in fs::read_dir(directory).map_err(failed)?.flatten() {
+        // The change is made: what is left over is not worth a failure. A process killed here leaves a file that the
+        // next change takes away.
+        for old in fs::read_dir(directory).into_iter().flatten().flatten() {
             let number = old.file_name().to_str().and_then(|name| name.strip_prefix("world.")?.parse::<u64>().ok());
             if number.is_some_and(|number| number <= generation) {
                 let _ = fs::remove_file(old.path());

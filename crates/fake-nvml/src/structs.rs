@@ -195,6 +195,18 @@ structs! {
         gpuInstanceId: u32,
         computeInstanceId: u32,
     }
+    /// A program on a GPU, as the first version of the calls gives it.
+    nvmlProcessInfo_v1_t = struct ProcessInfoV1 {
+        pid: u32,
+        usedGpuMemory: u64,
+    }
+    /// A program on a GPU.
+    nvmlProcessInfo_t = struct ProcessInfo {
+        pid: u32,
+        usedGpuMemory: u64,
+        gpuInstanceId: u32,
+        computeInstanceId: u32,
+    }
     /// How memory addresses are translated.
     nvmlDeviceAddressingMode_v1_t = struct AddressingMode {
         version: u32,
@@ -206,6 +218,16 @@ structs! {
         sensorType: u32,
         temperature: i32,
     }
+}
+
+/// An event as `nvmlEventSetWait` wrote it before there were instances; no header has this any more.
+#[derive(Clone, Copy)]
+#[repr(C)]
+#[allow(non_snake_case, reason = "the fields are NVML's, by its names")]
+pub(crate) struct EventDataV1 {
+    pub(crate) device: Handle,
+    pub(crate) eventType: u64,
+    pub(crate) eventData: u64,
 }
 
 /// `NVML_STRUCT_VERSION`: the size, and the version in the top byte.

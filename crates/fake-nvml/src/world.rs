@@ -1,5 +1,7 @@
 //! What a pretended machine is: its driver, its GPUs and how they are cut. Plain data, stored as it is.
 
+use std::collections::VecDeque;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -18,7 +20,12 @@ pub struct World {
     pub models: Vec<Model>,
     pub gpus: Vec<Gpu>,
     pub faults: Vec<Fault>,
-    /// The next number to give to a GPU or an instance: none is given twice in the life of a machine, so that a handle
+    pub permission: Permission,
+    /// Whether a change of the MIG mode unbinds the GPU, which then comes back with another minor number.
+    pub minors_move: bool,
+    /// What happened of late, oldest first: clients that wait for events read it from where they registered.
+    pub events: VecDeque<Event>,
+    /// The next number to give to a GPU, an instance or an event: none is given twice in the life of a machine, so that a handle
     /// to something that is gone is never taken for what came after it.
     pub next_serial: u32,
 }
@@ -40,6 +47,52 @@ pub struct Gpu {
     pub lost: bool,
     /// By id.
     pub instances: Vec<GpuInstance>,
+    /// In the order in which they came.
+    pub processes: Vec<Process>,
+}
+
+/// What the processes on this machine may do, which a real host decides by its capability device nodes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Permission {
+    /// Neither look at GPU instances nor change them.
+    None,
+    /// Look at them: `nvidia-cap2`.
+    Monitor,
+    /// Change them and the MIG mode too: `nvidia-cap1` and root.
+    #[default]
+    Config,
+}
+
+/// A program that uses a GPU, or a part of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "named by what they hold")]
+pub struct Process {
+    pub pid: u32,
+    pub name: String,
+    /// Bytes.
+    pub memory: u64,
+    /// Whether it draws, and is not listed among those that compute.
+    pub graphics: bool,
+    /// The id of the GPU instance that it uses; without one it uses the GPU as a whole.
+    pub instance: Option<u32>,
+    /// The id of the compute instance in it.
+    pub compute: Option<u32>,
+}
+
+/// Something that clients can wait for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "named by what they hold")]
+pub struct Event {
+    /// Grows from one event to the next.
+    pub serial: u32,
+    /// The GPU's UUID.
+    pub gpu: String,
+    /// One bit of NVML's `nvmlEventType`s.
+    pub kind: u64,
+    pub data: u64,
+    pub instance: Option<u32>,
+    pub compute: Option<u32>,
 }
 
 /// Where a GPU is on the PCI bus.

@@ -5,13 +5,15 @@ use crate::{
     arguments::{Out, OutArray, field},
     code::{Answer, Code},
     handle::{Handle, Instance},
+    lifecycle::Place,
     model::ComputeProfile,
     placing,
-    session::{on_compute, on_instance},
+    session::{on_compute, on_instance, to_change},
     structs::{
         ComputeInstanceInfo, ComputeInstanceProfileInfo, ComputeInstanceProfileInfoV2, ComputeInstanceProfileInfoV3,
         Placement, version_of,
     },
+    world::World,
 };
 
 /// How many compute profile indices there are.
@@ -50,10 +52,51 @@ entry_points! {
             let found = within.instance.compute.iter().find(|known| known.id == id).ok_or(Code::NOT_FOUND)?;
             compute.set(Handle::of_compute(within.index, within.instance, found))
         });
+    fn nvmlGpuInstanceCreateComputeInstance(instance: Handle, profile: u32, compute: Out<Handle>) => to_change(
+        |world| instance_for(world, instance, compute),
+        |world| create(world, instance, profile, None),
+        |made| compute.set(made),
+    );
+    fn nvmlGpuInstanceCreateComputeInstanceWithPlacement(
+        instance: Handle, profile: u32, placement: Out<Placement>, compute: Out<Handle>,
+    ) => to_change(
+        |world| instance_for(world, instance, compute),
+        |world| create(world, instance, profile, Some(placement.get()?)),
+        |made| compute.set(made),
+    );
+    fn nvmlComputeInstanceDestroy(compute: Handle) => to_change(
+        |world| Ok(compute.compute_instance(world)?.index),
+        |world| {
+            let device = compute.compute_instance(world)?;
+            let slice = device.slice.ok_or(Code::INVALID_ARGUMENT)?;
+            let (index, instance, compute) = (device.index, slice.instance.id, slice.compute.id);
+            world.destroy_compute(index, instance, compute)
+        },
+        Ok,
+    );
     fn nvmlComputeInstanceGetInfo(compute: Handle, info: Out<ComputeInstanceInfo>) =>
         on_compute(compute, |compute| info.set(info_of(compute)?));
-    fn nvmlComputeInstanceGetInfo_v2(compute: Handle, info: Out<ComputeInstanceInfo>) =>
-        on_compute(compute, |compute| info.set(info_of(compute)?));
+    fn nvmlComputeInstanceGetInfo_v2(compute: Handle, info: Out<ComputeInstanceInfo>) => on_compute(compute, |compute| {
+        // Here it is the MIG device, whatever nvml.h says: NVIDIA's DRA driver asks it for its UUID.
+        let slice = compute.slice.ok_or(Code::INVALID_ARGUMENT)?;
+        let device = Handle::of_slice(compute.index, slice.instance, slice.compute);
+        info.set(ComputeInstanceInfo { device, ..info_of(compute)? })
+    });
+}
+
+/// The GPU of a GPU instance that is to get a compute instance, when there is a place for its handle.
+fn instance_for(world: &World, instance: Handle, compute: Out<Handle>) -> Answer<usize> {
+    let instance = instance.instance(world)?;
+    if compute.is_null() { Err(Code::INVALID_ARGUMENT) } else { Ok(instance.index) }
+}
+
+fn create(world: &mut World, instance: Handle, profile: u32, placement: Option<Placement>) -> Answer<Handle> {
+    let (index, id) = instance.instance(world).map(|found| (found.index, found.instance.id))?;
+    let place = placement.map(|place| Place { start: place.start, size: place.size });
+    let made = world.create_compute(index, id, profile, place)?;
+    let within = instance.instance(world)?;
+    let compute = within.instance.compute.iter().find(|known| known.id == made).ok_or(Code::UNKNOWN)?;
+    Ok(Handle::of_compute(index, within.instance, compute))
 }
 
 fn by_index(instance: Instance<'_>, index: u32, engines: u32) -> Answer<&ComputeProfile> {

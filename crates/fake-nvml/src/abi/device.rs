@@ -6,7 +6,7 @@ use crate::{
     handle::{Device, Handle},
     session::{on_device, on_gpu, on_lookup, on_node},
     structs::{AddressingMode, Bar1Memory, MemoryInfo, MemoryInfoV2, PciInfo, PciInfoExt, version_of},
-    world::{PciAddress, World},
+    world::{PciAddress, Permission, Process, World},
 };
 
 const MIB: u64 = 1 << 20;
@@ -61,16 +61,18 @@ entry_points! {
     fn nvmlDeviceGetPciInfoExt(device: Handle, pci: Out<PciInfoExt>) => on_device(device, |device| pci_info_ext(device, pci));
 
     fn nvmlDeviceGetMemoryInfo(device: Handle, memory: Out<MemoryInfo>) => on_device(device, |device| {
-        let (total, reserved) = bytes(device)?;
-        memory.set(MemoryInfo { total, free: total.saturating_sub(reserved), used: reserved })
+        let (total, reserved, used) = bytes(device)?;
+        let taken = reserved.saturating_add(used);
+        memory.set(MemoryInfo { total, free: total.saturating_sub(taken), used: taken })
     });
     fn nvmlDeviceGetMemoryInfo_v2(device: Handle, memory: Out<MemoryInfoV2>) => on_device(device, |device| {
         let version = memory.version()?;
         if version != version_of::<MemoryInfoV2>(2) {
             return Err(Code::ARGUMENT_VERSION_MISMATCH);
         }
-        let (total, reserved) = bytes(device)?;
-        memory.set(MemoryInfoV2 { version, total, reserved, free: total.saturating_sub(reserved), used: 0 })
+        let (total, reserved, used) = bytes(device)?;
+        let free = total.saturating_sub(reserved.saturating_add(used));
+        memory.set(MemoryInfoV2 { version, total, reserved, free, used })
     });
     fn nvmlDeviceGetBAR1MemoryInfo(device: Handle, memory: Out<Bar1Memory>) => on_device(device, |device| {
         let total = bytes(device)?.0.next_power_of_two();
@@ -151,12 +153,20 @@ fn name(device: Device<'_>) -> Answer<String> {
     }
 }
 
-/// Total, and what the driver keeps of it.
-fn bytes(device: Device<'_>) -> Answer<(u64, u64)> {
-    match device.slice {
-        Some(slice) => Ok((device.profile(slice.instance)?.memory_mb.saturating_mul(MIB), 0)),
-        None => device.model().map(|model| (model.memory.total, model.memory.reserved)),
-    }
+/// Total, what the driver keeps of it, and what programs use.
+fn bytes(device: Device<'_>) -> Answer<(u64, u64, u64)> {
+    let in_use = |processes: &mut dyn Iterator<Item = &Process>| processes.map(|process| process.memory).sum();
+    let mut all = device.gpu.processes.iter();
+    let Some(slice) = device.slice else {
+        if device.gpu.mig_current {
+            device.world.permit(Permission::Monitor)?;
+        }
+        let memory = &device.model()?.memory;
+        return Ok((memory.total, memory.reserved, in_use(&mut all)));
+    };
+    // Compute instances share the memory of their GPU instance.
+    let total = device.profile(slice.instance)?.memory_mb.saturating_mul(MIB);
+    Ok((total, 0, in_use(&mut all.filter(|process| process.instance == Some(slice.instance.id)))))
 }
 
 fn pci_info(device: Device<'_>) -> Answer<PciInfo> {

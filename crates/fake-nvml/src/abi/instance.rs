@@ -5,13 +5,15 @@ use crate::{
     arguments::{Out, OutArray, field},
     code::{Answer, Code},
     handle::{Device, Handle},
+    lifecycle::Place,
     model::Profile,
     placing,
-    session::{on_gpu, on_instance},
+    session::{on_gpu, on_instance, to_change},
     structs::{
         GpuInstanceInfo, GpuInstanceProfileInfo, GpuInstanceProfileInfoV2, GpuInstanceProfileInfoV3, Placement,
         version_of,
     },
+    world::{Permission, World},
 };
 
 /// How many profile indices driver 580 knows: from here on an index is no argument, below it a model may lack it.
@@ -28,19 +30,41 @@ entry_points! {
         on_gpu(device, |device| versioned(by_id(device, profile)?, info));
     fn nvmlDeviceGetGpuInstancePossiblePlacements(
         device: Handle, profile: u32, list: OutArray<Placement>, count: Out<u32>,
-    ) => on_gpu(device, |device| placements(by_id(device, profile)?, list, count));
+    ) => on_gpu(device, |device| placements(device, by_id(device, profile)?, list, count));
     fn nvmlDeviceGetGpuInstancePossiblePlacements_v2(
         device: Handle, profile: u32, list: OutArray<Placement>, count: Out<u32>,
-    ) => on_gpu(device, |device| placements(by_id(device, profile)?, list, count));
+    ) => on_gpu(device, |device| placements(device, by_id(device, profile)?, list, count));
     fn nvmlDeviceGetGpuInstanceRemainingCapacity(device: Handle, profile: u32, count: Out<u32>) =>
-        on_gpu(device, |device| count.set(placing::remaining(device.gpu, device.mig()?, by_id(device, profile)?)));
+        on_gpu(device, |device| {
+            let (mig, profile) = (device.mig()?, by_id(device, profile)?);
+            device.world.permit(Permission::Monitor)?;
+            count.set(placing::remaining(device.gpu, mig, profile))
+        });
     fn nvmlDeviceGetGpuInstances(device: Handle, profile: u32, list: OutArray<Handle>, count: Out<u32>) =>
         on_gpu(device, |device| of_profile(device, by_id(device, profile)?, list, count));
     fn nvmlDeviceGetGpuInstanceById(device: Handle, id: u32, instance: Out<Handle>) => on_gpu(device, |device| {
         device.mig()?;
+        device.world.permit(Permission::Monitor)?;
         let found = device.gpu.instances.iter().find(|known| known.id == id).ok_or(Code::NOT_FOUND)?;
         instance.set(Handle::of_instance(device.index, found))
     });
+    fn nvmlDeviceCreateGpuInstance(device: Handle, profile: u32, instance: Out<Handle>) =>
+        to_change(|world| gpu_for(world, device, instance), |world| create(world, device, profile, None), |made| instance.set(made));
+    fn nvmlDeviceCreateGpuInstanceWithPlacement(
+        device: Handle, profile: u32, placement: Out<Placement>, instance: Out<Handle>,
+    ) => to_change(
+        |world| gpu_for(world, device, instance),
+        |world| create(world, device, profile, Some(placement.get()?)),
+        |made| instance.set(made),
+    );
+    fn nvmlGpuInstanceDestroy(instance: Handle) => to_change(
+        |world| Ok(instance.instance(world)?.index),
+        |world| {
+            let (index, id) = instance.instance(world).map(|found| (found.index, found.instance.id))?;
+            world.destroy_instance(index, id)
+        },
+        Ok,
+    );
     fn nvmlGpuInstanceGetInfo(instance: Handle, info: Out<GpuInstanceInfo>) => on_instance(instance, |instance| {
         let profile = instance.profile()?;
         info.set(GpuInstanceInfo {
@@ -50,6 +74,21 @@ entry_points! {
             placement: Placement { start: instance.instance.start, size: profile.placements.size },
         })
     });
+}
+
+/// The GPU of a handle that is to get an instance, when there is a place for the instance's handle.
+fn gpu_for(world: &World, device: Handle, instance: Out<Handle>) -> Answer<usize> {
+    let device = device.device(world)?;
+    if device.slice.is_some() || instance.is_null() { Err(Code::INVALID_ARGUMENT) } else { Ok(device.index) }
+}
+
+fn create(world: &mut World, device: Handle, profile: u32, placement: Option<Placement>) -> Answer<Handle> {
+    let index = device.device(world)?.index;
+    let made =
+        world.create_instance(index, profile, placement.map(|place| Place { start: place.start, size: place.size }))?;
+    let gpu = world.gpus.get(index).ok_or(Code::UNKNOWN)?;
+    let instance = gpu.instances.iter().find(|known| known.id == made).ok_or(Code::UNKNOWN)?;
+    Ok(Handle::of_instance(index, instance))
 }
 
 fn by_index(device: Device<'_>, index: u32) -> Answer<&Profile> {
@@ -123,7 +162,8 @@ fn versioned(profile: &Profile, info: Out<GpuInstanceProfileInfoV2>) -> Answer {
 }
 
 /// Every placement the profile may have, free or not; only their number when there is no list.
-fn placements(profile: &Profile, list: OutArray<Placement>, count: Out<u32>) -> Answer {
+fn placements(device: Device<'_>, profile: &Profile, list: OutArray<Placement>, count: Out<u32>) -> Answer {
+    device.world.permit(Permission::Monitor)?;
     let places = &profile.placements;
     count.set(length(places.starts.len()))?;
     if list.is_null() {
@@ -137,6 +177,7 @@ fn of_profile(device: Device<'_>, profile: &Profile, list: OutArray<Handle>, cou
         return Err(Code::INVALID_ARGUMENT);
     }
     let mig = device.mig()?;
+    device.world.permit(Permission::Monitor)?;
     let is = |position: usize| mig.profiles.get(position).is_some_and(|known| known.id == profile.id);
     let found = || device.gpu.instances.iter().filter(|instance| is(instance.profile));
     count.set(length(found().count()))?;

@@ -5,7 +5,7 @@ use crate::{
     arguments::Out,
     code::{Answer, Code},
     handle::{Device, Handle},
-    session::{on_device, on_gpu},
+    session::{on_device, on_gpu, to_change},
     structs::DeviceAttributes,
 };
 
@@ -14,6 +14,17 @@ entry_points! {
         device.mig()?;
         both(current, pending, device.gpu.mig_current.into(), device.gpu.mig_pending.into())
     });
+    fn nvmlDeviceSetMigMode(device: Handle, mode: u32, status: Out<Code>) => to_change(
+        |world| {
+            let device = device.device(world)?;
+            if device.slice.is_some() || status.is_null() { Err(Code::INVALID_ARGUMENT) } else { Ok(device.index) }
+        },
+        |world| {
+            let index = device.device(world)?.index;
+            world.set_mig_mode(index, mode)
+        },
+        |activation| status.set(activation),
+    );
     fn nvmlDeviceGetMaxMigDeviceCount(device: Handle, count: Out<u32>) => on_gpu(device, |device| {
         // Zero, not an error, where there is no MIG or it is off.
         count.set(device.mig().map_or(0, |mig| if device.gpu.mig_current { mig.max_devices } else { 0 }))

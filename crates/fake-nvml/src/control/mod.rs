@@ -6,7 +6,7 @@ mod show;
 use std::{io, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand, ValueEnum};
-use fake_nvml::{NAMES, SceneError, Store, StoreError, World};
+use fake_nvml::{NAMES, Refused, SceneError, Store, StoreError, World};
 
 /// Look at a pretended GPU machine and change it while programs use it.
 ///
@@ -130,6 +130,7 @@ impl Failure {
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
             Self::Usage(_) | Self::Scene(_) | Self::Store(StoreError::Scene(_)) => ExitCode::from(2),
+            Self::Store(StoreError::Refused(refused)) if refused.is_of_words() => ExitCode::from(2),
             _ => ExitCode::FAILURE,
         }
     }
@@ -158,8 +159,8 @@ impl Arguments {
                 Ok(())
             }
             Verb::Fault(verb) => self.fault(verb),
-            Verb::LoseGpu { gpu } => self.change_gpu(*gpu, true),
-            Verb::RestoreGpu { gpu } => self.change_gpu(*gpu, false),
+            Verb::LoseGpu { gpu } => Ok(self.store()?.change(|world| Ok(world.lose_gpu(*gpu)?))?),
+            Verb::RestoreGpu { gpu } => Ok(self.store()?.change(|world| Ok(world.restore_gpu(*gpu)?))?),
             Verb::Layout { root, plain_files, library } => {
                 layout::lay_out(&self.world()?, root, *plain_files, library.as_deref())
             }
@@ -220,8 +221,8 @@ impl Arguments {
         let fault = fake_nvml::fault(call, *gpu, *nth, returns.as_deref(), delay.as_deref())
             .map_err(|(_, reason)| Failure::Usage(reason))?;
         let refused = store.change(|world| {
-            if gpu.is_some_and(|gpu| gpu >= world.gpus.len()) {
-                return Ok(Some(no_such_gpu(world, gpu.unwrap_or_default())));
+            if let Some(gpu) = gpu.filter(|gpu| *gpu >= world.gpus.len()) {
+                return Err(Refused::NoGpu { gpu, gpus: world.gpus.len() }.into());
             }
             if world.faults.len() >= fake_nvml::MAX_FAULTS {
                 return Ok(Some(format!("more than {} faults", fake_nvml::MAX_FAULTS)));
@@ -231,24 +232,6 @@ impl Arguments {
             Ok(None)
         })?;
         refused.map_or(Ok(()), |reason| Err(Failure::Usage(reason)))
-    }
-
-    fn change_gpu(&self, index: usize, lost: bool) -> Done {
-        let refused = self.store()?.change(|world| match world.gpus.get_mut(index) {
-            Some(gpu) => {
-                gpu.lost = lost;
-                Ok(None)
-            }
-            None => Ok(Some(no_such_gpu(world, index))),
-        })?;
-        refused.map_or(Ok(()), |reason| Err(Failure::Usage(reason)))
-    }
-}
-
-fn no_such_gpu(world: &World, index: usize) -> String {
-    match world.gpus.len() {
-        0 => "the machine has no GPUs".to_owned(),
-        count => format!("there is no GPU {index}: the machine has 0 to {}", count - 1),
     }
 }
 

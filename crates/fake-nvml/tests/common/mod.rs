@@ -1,6 +1,6 @@
 //! What the tests share: the built library, a machine in a temporary directory, and clients of it.
 #![allow(dead_code, reason = "each test file uses a part of it")]
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failure here is the test's")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failure here is the test's")]
 
 use std::{
     ffi::OsStr,
@@ -44,6 +44,15 @@ pub(crate) struct Machine {
 impl Machine {
     pub(crate) fn of(name: &str) -> Self {
         Self { folder: TempDir::new().unwrap(), scene: Some(scene(name)) }
+    }
+
+    /// One whose scene is this text.
+    pub(crate) fn described(text: &str) -> Self {
+        let mut machine = Self { folder: TempDir::new().unwrap(), scene: None };
+        let scene = machine.path("scene.yaml");
+        std::fs::write(&scene, text).unwrap();
+        machine.scene = Some(scene);
+        machine
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -113,6 +122,21 @@ impl Client {
     pub(crate) fn call(&mut self, line: &str) -> String {
         self.ask(line);
         self.answer()
+    }
+
+    /// Several calls and what each has to answer.
+    #[track_caller]
+    pub(crate) fn expect(&mut self, cases: &[(&str, &str)]) {
+        for (line, answer) in cases {
+            assert_eq!(self.call(line), *answer, "{line}");
+        }
+    }
+
+    /// A call whose answer has to be SUCCESS and a text, which it gives.
+    #[track_caller]
+    pub(crate) fn text(&mut self, line: &str) -> String {
+        let answer = self.call(line);
+        answer.strip_prefix("0 ").unwrap_or_else(|| panic!("{line}: {answer}")).to_owned()
     }
 
     pub(crate) fn kill(mut self) {
