@@ -107,6 +107,20 @@ impl<T> OutArray<T> {
 }
 
 impl OutText {
+    pub(crate) fn is_null(self) -> bool {
+        self.0.is_null()
+    }
+
+    /// As much of the text as fits with its zero.
+    pub(crate) fn set_cropped(self, text: &str, length: u32) -> Answer {
+        let room = usize::try_from(length).unwrap_or(usize::MAX).saturating_sub(1);
+        let mut end = room.min(text.len());
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        self.set(text.get(..end).unwrap_or_default(), length)
+    }
+
     /// Writes nothing when the text and its zero do not fit in `length`.
     pub(crate) fn set(self, text: &str, length: u32) -> Answer {
         if self.0.is_null() {

@@ -15,7 +15,7 @@ use crate::{
     placing,
     scene::{ComputeScene, FaultScene, GpuScene, InstanceScene, MigModes, MigScene, Scene, describe},
     uuid,
-    world::{ComputeInstance, Gpu, GpuInstance, PciAddress, Permission, World},
+    world::{ComputeInstance, Gpu, GpuInstance, PciAddress, Permission, Process, World},
 };
 
 const DRIVER: &str = "580.159.04";
@@ -163,6 +163,13 @@ impl Resolver {
             number_mig_devices(&mut gpu, &mig, scene)?;
         }
         self.world.gpus.push(gpu);
+        for process in &scene.processes {
+            let memory = u64::from(process.memory) << 20;
+            let name = process.name.clone().unwrap_or_else(|| Process::nameless(process.pid.value));
+            let (graphics, instance, compute) = (process.graphics, process.instance, process.compute);
+            let made = Process { pid: process.pid.value, name, memory, graphics, instance, compute };
+            self.world.add_process(index, made).or_else(|refused| at(&process.pid, refused.to_string()))?;
+        }
         scene.faults.iter().try_for_each(|fault| self.fault(fault, Some(index)))
     }
 

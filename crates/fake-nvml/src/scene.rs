@@ -38,6 +38,8 @@ pub(crate) struct GpuScene {
     #[serde(default)]
     pub(crate) instances: Vec<InstanceScene>,
     #[serde(default)]
+    pub(crate) processes: Vec<ProcessScene>,
+    #[serde(default)]
     pub(crate) faults: Vec<FaultScene>,
 }
 
@@ -74,6 +76,20 @@ pub(crate) struct ComputeScene {
     pub(crate) id: Option<Spanned<u32>>,
     pub(crate) uuid: Option<Spanned<String>>,
     pub(crate) index: Option<Spanned<u32>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ProcessScene {
+    pub(crate) pid: Spanned<u32>,
+    pub(crate) name: Option<String>,
+    /// In MiB.
+    #[serde(default)]
+    pub(crate) memory: u32,
+    #[serde(default)]
+    pub(crate) graphics: bool,
+    pub(crate) instance: Option<u32>,
+    pub(crate) compute: Option<u32>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -134,6 +134,13 @@ pub struct ComputeInstance {
     pub mig_index: u32,
 }
 
+impl Process {
+    /// What one is called of which only the number is known.
+    pub fn nameless(pid: u32) -> String {
+        format!("process-{pid}")
+    }
+}
+
 impl PciAddress {
     /// `0000:07:00.0`.
     pub fn parse(text: &str) -> Option<Self> {

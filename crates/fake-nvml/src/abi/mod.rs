@@ -17,6 +17,7 @@ mod device;
 mod event;
 mod instance;
 mod mig;
+mod process;
 mod system;
 mod vitals;
 

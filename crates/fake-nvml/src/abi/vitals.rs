@@ -2,7 +2,7 @@
 
 use crate::{
     abi::device::both,
-    arguments::{Out, OutArray, OutText},
+    arguments::{Out, OutText},
     code::Code,
     handle::Handle,
     session::{on_device, on_gpu},
@@ -58,26 +58,6 @@ entry_points! {
         on_gpu(device, |device| version.set(&device.world.driver, GSP_VERSION_SIZE));
     fn nvmlDeviceGetGspFirmwareMode(device: Handle, enabled: Out<u32>, default: Out<u32>) =>
         on_gpu(device, |_| both(enabled, default, 1, 1));
-
-    // Nothing runs on a pretended GPU yet.
-    fn nvmlDeviceGetComputeRunningProcesses(device: Handle, count: Out<u32>, _list: OutArray<u8>) =>
-        on_device(device, |_| count.set(0));
-    fn nvmlDeviceGetComputeRunningProcesses_v2(device: Handle, count: Out<u32>, _list: OutArray<u8>) =>
-        on_device(device, |_| count.set(0));
-    fn nvmlDeviceGetComputeRunningProcesses_v3(device: Handle, count: Out<u32>, _list: OutArray<u8>) =>
-        on_device(device, |_| count.set(0));
-    fn nvmlDeviceGetGraphicsRunningProcesses(device: Handle, count: Out<u32>, _list: OutArray<u8>) =>
-        on_device(device, |_| count.set(0));
-    fn nvmlDeviceGetGraphicsRunningProcesses_v2(device: Handle, count: Out<u32>, _list: OutArray<u8>) =>
-        on_device(device, |_| count.set(0));
-    fn nvmlDeviceGetGraphicsRunningProcesses_v3(device: Handle, count: Out<u32>, _list: OutArray<u8>) =>
-        on_device(device, |_| count.set(0));
-    fn nvmlDeviceGetMPSComputeRunningProcesses(device: Handle, count: Out<u32>, _list: OutArray<u8>) =>
-        on_device(device, |_| count.set(0));
-    fn nvmlDeviceGetMPSComputeRunningProcesses_v2(device: Handle, count: Out<u32>, _list: OutArray<u8>) =>
-        on_device(device, |_| count.set(0));
-    fn nvmlDeviceGetMPSComputeRunningProcesses_v3(device: Handle, count: Out<u32>, _list: OutArray<u8>) =>
-        on_device(device, |_| count.set(0));
 }
 
 /// `NVML_GSP_FIRMWARE_VERSION_BUF_SIZE`, which callers must bring.

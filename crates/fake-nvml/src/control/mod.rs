@@ -1,6 +1,7 @@
 //! The command line, one file per verb that is more than a few lines.
 
 mod layout;
+mod process;
 mod show;
 
 use std::{io, path::PathBuf, process::ExitCode};
@@ -63,6 +64,23 @@ enum Verb {
         /// The GPU's index
         gpu: usize,
     },
+    /// Reset a GPU that no process uses: its instances are gone, its pending MIG mode is the current one
+    ResetGpu {
+        /// The GPU's index
+        gpu: usize,
+    },
+    /// Restart the machine: no processes, no instances, pending MIG modes are current, lost GPUs are back
+    Reboot,
+    /// Let programs use GPUs, so that nothing under them can be changed
+    #[command(subcommand)]
+    Process(process::ProcessVerb),
+    /// Raise an XID error of a GPU, or of an instance of it
+    Xid {
+        /// The XID
+        xid: u64,
+        #[command(flatten)]
+        part: Part,
+    },
     /// Lay the machine's device nodes and /proc and /sys files out below a directory
     Layout {
         /// The directory; its dev/nvidia*, proc/devices, proc/driver/nvidia* and sys/bus/pci/devices are replaced
@@ -75,6 +93,20 @@ enum Verb {
         #[arg(long, value_name = "PATH")]
         library: Option<PathBuf>,
     },
+}
+
+/// A GPU or a part of it.
+#[derive(Clone, Copy, Debug, clap::Args)]
+struct Part {
+    /// The GPU's index
+    #[arg(long, value_name = "INDEX")]
+    gpu: usize,
+    /// A GPU instance of it, by id
+    #[arg(long, value_name = "ID")]
+    instance: Option<u32>,
+    /// A compute instance in that, by id
+    #[arg(long, value_name = "ID", requires = "instance")]
+    compute: Option<u32>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -161,6 +193,16 @@ impl Arguments {
             Verb::Fault(verb) => self.fault(verb),
             Verb::LoseGpu { gpu } => Ok(self.store()?.change(|world| Ok(world.lose_gpu(*gpu)?))?),
             Verb::RestoreGpu { gpu } => Ok(self.store()?.change(|world| Ok(world.restore_gpu(*gpu)?))?),
+            Verb::ResetGpu { gpu } => Ok(self.store()?.change(|world| Ok(world.reset_gpu(*gpu)?))?),
+            Verb::Reboot => Ok(self.store()?.change(|world| {
+                world.reboot();
+                Ok(())
+            })?),
+            Verb::Process(verb) => process::run(verb, &self.store()?),
+            Verb::Xid { xid, part } => {
+                let raise = |world: &mut World| world.raise_xid(part.gpu, *xid, part.instance, part.compute);
+                Ok(self.store()?.change(|world| Ok(raise(world)?))?)
+            }
             Verb::Layout { root, plain_files, library } => {
                 layout::lay_out(&self.world()?, root, *plain_files, library.as_deref())
             }

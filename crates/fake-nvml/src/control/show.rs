@@ -5,7 +5,7 @@ use std::io::Write;
 use fake_nvml::{Code, Delay, Fault, Gpu, GpuInstance, NAMES, World};
 use serde_json::{Value, json};
 
-use super::Done;
+use super::{Done, process};
 
 pub(crate) fn text(world: &World, out: &mut impl Write) -> Done {
     writeln!(out, "driver {}, NVML {}, CUDA {}", world.driver, world.nvml, world.cuda)?;
@@ -24,6 +24,9 @@ pub(crate) fn text(world: &World, out: &mut impl Write) -> Done {
         };
         let lost = if gpu.lost { ", lost" } else { "" };
         writeln!(out, "GPU {index}: {name}  {}  {}  minor {}  {mode}{lost}", gpu.uuid, gpu.pci.short(), gpu.minor)?;
+        for process in &gpu.processes {
+            writeln!(out, "  {}", process::in_words(process))?;
+        }
         for instance in &gpu.instances {
             let Some(profile) = profile(world, gpu, instance) else { continue };
             let (start, size) = (instance.start, profile.placements.size);
@@ -79,6 +82,7 @@ fn gpu_json(world: &World, index: usize, gpu: &Gpu) -> Value {
         "memory": model.map(|model| model.memory.total),
         "lost": gpu.lost,
         "mig": model.and_then(|model| model.mig.as_ref()).map(|_| json!({ "current": gpu.mig_current, "pending": gpu.mig_pending })),
+        "processes": gpu.processes.iter().map(process::of).collect::<Vec<_>>(),
         "instances": gpu.instances.iter().map(|instance| instance_json(world, gpu, instance)).collect::<Vec<_>>(),
     })
 }
