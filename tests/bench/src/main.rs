@@ -5,6 +5,7 @@ mod client;
 mod kubelet;
 mod machine;
 mod measure;
+mod planner;
 mod plugin;
 mod table;
 
@@ -95,6 +96,7 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<bool> {
     let measurement = Measurement::new(arguments, sides);
     let (figures, failures) = measurement.run().await?;
     write!(out, "\n{figures}")?;
+    write!(out, "\n{}", planner::figures(if arguments.quick { 21 } else { 301 })?)?;
     if arguments.quick {
         writeln!(out, "\n--quick: few runs, and 10 s of idleness times six instead of a minute")?;
     }
