@@ -22,6 +22,12 @@ test: rust $(python)/.complete ## All tests that need no cluster
 	@$(MAKE) --no-print-directory fake-nvml
 	@$(python)/bin/python tests/clients/run --library $(target)/fake-nvml/libnvidia-ml.so.1 --control $(target)/fake-nvml/fake-nvml tests/scenes/*.yaml
 
+.PHONY: contract
+contract: rust ## What NVML does, tried on a real library (LIBRARY=/path/libnvidia-ml.so.1 [GPU=0] [WRITABLE=1])
+	@test -n "$(LIBRARY)" || { echo "say which library: make contract LIBRARY=/usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1" >&2; exit 2; }
+	@cargo build --locked --release -p contract --bin contract
+	@$(target)/release/contract --library "$(LIBRARY)" --gpu "$(or $(GPU),0)" $(if $(filter-out 0,$(WRITABLE)),--writable)
+
 .PHONY: e2e
 e2e: rust ## The suite on a real Kubernetes (PROVIDER=local, kind or existing; needs root for local)
 	@tests/e2e/run

@@ -83,7 +83,7 @@ fn every_crate_takes_the_workspaces_lints() {
 }
 
 #[test]
-fn unsafe_code_is_in_two_crates_only() {
+fn unsafe_code_is_where_c_is_spoken() {
     fn lifts(path: &Path) -> bool {
         if path.is_dir() {
             return path.read_dir().unwrap().any(|entry| lifts(&entry.unwrap().path()));
@@ -94,5 +94,6 @@ fn unsafe_code_is_in_two_crates_only() {
     let metadata = workspace();
     let lifted = |package: &&Package| lifts(package.manifest_path.parent().unwrap().join("src").as_std_path());
     let names: BTreeSet<&str> = metadata.packages.iter().filter(lifted).map(|package| package.name.as_str()).collect();
-    assert_eq!(names, BTreeSet::from(["fake-nvml", "mig-nvml"]));
+    // Of what is shipped, mig-nvml alone. fake-nvml is a C library, and contract a client of any.
+    assert_eq!(names, BTreeSet::from(["contract", "fake-nvml", "mig-nvml"]));
 }
