@@ -3,7 +3,8 @@
 //! A line is a function and its arguments: `u:5` a number, `s:text` a text, `h:name` a handle kept before, `null`;
 //! `p:start,size` a placement, `o` a number to be filled, `c:N` one that is N before, `l` a 64-bit one, `t` a text,
 //! `oh:name` a handle that is kept, `b` a large zeroed structure, `v:N` one whose version is N, `w:skip,count` one of which
-//! `count` 32-bit words are told after `skip`. The answer is the return code and what was filled.
+//! `count` 32-bit words are told after `skip`, `x:hex` bytes. `table:N` in a function's place is the Nth entry of the table that
+//! is kept as `table`. The answer is the return code and what was filled.
 #![allow(unsafe_code, reason = "it calls C functions by name")]
 #![allow(
     clippy::print_stdout,
@@ -22,6 +23,18 @@ type Call = unsafe extern "C" fn(u64, u64, u64, u64, u64) -> u32;
 
 const ROOM: usize = 4096;
 
+/// An entry of the table at this address: its size in bytes, or a function.
+fn entry(table: u64, place: usize) -> Call {
+    let table = std::ptr::with_exposed_provenance::<usize>(table.try_into().unwrap());
+    // SAFETY: the library has just given this table out; its first word is its size.
+    let size = unsafe { table.read() };
+    assert!(place * 8 < size, "the table ends at {size}");
+    // SAFETY: within the table, whose other words are functions.
+    let function = unsafe { table.add(place).cast::<Call>() };
+    // SAFETY: as above.
+    unsafe { function.read() }
+}
+
 fn pair(text: &str) -> (u64, u64) {
     let (one, two) = text.split_once(',').unwrap();
     (one.parse().unwrap(), two.parse().unwrap())
@@ -36,10 +49,16 @@ fn main() {
         let line = line.unwrap();
         let mut words = line.split_whitespace();
         let name = words.next().unwrap_or_default();
-        // SAFETY: every function of NVML's that the tests name takes at most five integers or pointers.
-        let Ok(call) = (unsafe { library.get::<Call>(name) }) else {
-            println!("missing");
-            continue;
+        let call = match name.strip_prefix("table:") {
+            Some(place) => entry(handles["table"], place.parse().unwrap()),
+            // SAFETY: every function of NVML's that the tests name takes at most five integers or pointers.
+            None => match unsafe { library.get::<Call>(name) } {
+                Ok(call) => *call,
+                Err(_) => {
+                    println!("missing");
+                    continue;
+                }
+            },
         };
         let kinds: Vec<&str> = words.collect();
         let mut buffers: Vec<Vec<u64>> = kinds.iter().map(|_| vec![0; ROOM / 8]).collect();
@@ -51,6 +70,11 @@ fn main() {
                 Some(("s", text)) => CString::new(text).unwrap().into_raw() as u64,
                 Some(("v" | "c", number)) => {
                     buffer[0] = number.parse().unwrap();
+                    buffer.as_mut_ptr() as u64
+                }
+                Some(("x", hex)) => {
+                    let byte = |place: usize| u64::from_str_radix(&hex[place * 2..place * 2 + 2], 16).unwrap();
+                    (0..hex.len() / 2).for_each(|place| buffer[place / 8] |= byte(place) << (place % 8 * 8));
                     buffer.as_mut_ptr() as u64
                 }
                 Some(("p", place)) => {

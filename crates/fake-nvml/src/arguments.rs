@@ -26,6 +26,11 @@ pub(crate) struct OutText(*mut c_char);
 #[repr(transparent)]
 pub(crate) struct InText(*const c_char);
 
+/// Sixteen bytes that the caller passes.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(crate) struct InBytes(*const [u8; 16]);
+
 // By hand: derived, they would ask that T be Copy, and only the pointer is copied.
 impl<T> Clone for Out<T> {
     fn clone(&self) -> Self {
@@ -56,6 +61,25 @@ impl<T> Out<T> {
         // its alignment.
         unsafe { self.0.write_unaligned(value) };
         Ok(())
+    }
+}
+
+impl<T> Out<T> {
+    /// A place that no header vouches for: only one that is aligned, and in memory that this process can write to.
+    pub(crate) fn at(address: u64) -> Option<Self> {
+        let length = size_of::<T>() as u64;
+        let fits = |line: &str| -> Option<bool> {
+            let (range, rest) = line.split_once(' ')?;
+            let (start, end) = range.split_once('-')?;
+            let (start, end) = (u64::from_str_radix(start, 16).ok()?, u64::from_str_radix(end, 16).ok()?);
+            Some(start <= address && address.checked_add(length)? <= end && rest.starts_with("rw"))
+        };
+        if address == 0 || !address.is_multiple_of(align_of::<T>() as u64) {
+            return None;
+        }
+        let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+        let pointer = std::ptr::with_exposed_provenance_mut(usize::try_from(address).ok()?);
+        maps.lines().any(|line| fits(line) == Some(true)).then_some(Self(pointer))
     }
 }
 
@@ -131,6 +155,16 @@ impl OutText {
         }
         let bytes = text.bytes().chain([0]).map(|byte| c_char::from_ne_bytes([byte]));
         OutArray(self.0).set(bytes)
+    }
+}
+
+impl InBytes {
+    pub(crate) fn get(self) -> Answer<[u8; 16]> {
+        if self.0.is_null() {
+            return Err(Code::INVALID_ARGUMENT);
+        }
+        // SAFETY: not null, and by the function's contract sixteen bytes.
+        Ok(unsafe { self.0.read_unaligned() })
     }
 }
 

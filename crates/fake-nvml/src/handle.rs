@@ -79,6 +79,11 @@ impl Handle {
         Self((kind as u64) << 56 | place | u64::from(serial))
     }
 
+    /// Whatever a caller passed in a handle's place.
+    pub(crate) fn from_word(word: u64) -> Self {
+        Self(word)
+    }
+
     fn is(self, kind: Kind) -> bool {
         self.0 >> 56 == kind as u64
     }

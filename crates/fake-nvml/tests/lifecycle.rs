@@ -36,7 +36,7 @@ fn a_slice_is_made_used_and_destroyed() {
         // GPU (two words), GPU instance (two words), id, profile, placement.
         ("nvmlComputeInstanceGetInfo_v2 h:ci w:4,4", "0 0 2 0 3"),
         ("nvmlComputeInstanceGetInfo_v2 h:ci oh:device", "0"),
-        ("nvmlDeviceIsMigDeviceHandle h:device o", "0 1"),
+        ("nvmlDeviceIsMigDeviceHandle h:device o", "0 0"),
         ("nvmlGpuInstanceDestroy h:gi", "19"),
         ("nvmlComputeInstanceDestroy h:ci", "0"),
         ("nvmlComputeInstanceDestroy h:ci", "2"),

@@ -76,12 +76,8 @@ entry_points! {
     );
     fn nvmlComputeInstanceGetInfo(compute: Handle, info: Out<ComputeInstanceInfo>) =>
         on_compute(compute, |compute| info.set(info_of(compute)?));
-    fn nvmlComputeInstanceGetInfo_v2(compute: Handle, info: Out<ComputeInstanceInfo>) => on_compute(compute, |compute| {
-        // Here it is the MIG device, whatever nvml.h says: NVIDIA's DRA driver asks it for its UUID.
-        let slice = compute.slice.ok_or(Code::INVALID_ARGUMENT)?;
-        let device = Handle::of_slice(compute.index, slice.instance, slice.compute);
-        info.set(ComputeInstanceInfo { device, ..info_of(compute)? })
-    });
+    fn nvmlComputeInstanceGetInfo_v2(compute: Handle, info: Out<ComputeInstanceInfo>) =>
+        on_compute(compute, |compute| info.set(info_of(compute)?));
 }
 
 /// The GPU of a GPU instance that is to get a compute instance, when there is a place for its handle.

@@ -19,6 +19,7 @@ mod instance;
 mod mig;
 mod process;
 mod system;
+mod table;
 mod vitals;
 
 mod stubs {

@@ -44,6 +44,8 @@ entry_points! {
     fn nvmlDeviceGetDefaultEccMode(device: Handle, mode: Out<u32>) => on_gpu(device, |_| mode.set(1));
     fn nvmlDeviceGetTotalEccErrors(device: Handle, _kind: u32, _counter: u32, errors: Out<u64>) =>
         on_device(device, |_| errors.set(0));
+    fn nvmlDeviceGetMemoryErrorCounter(device: Handle, _kind: u32, _counter: u32, _where: u32, errors: Out<u64>) =>
+        on_device(device, |_| errors.set(0));
     // A driver has no utilisation for GPUs that are cut, nor for their parts.
     fn nvmlDeviceGetUtilizationRates(device: Handle, rates: Out<Utilization>) => on_device(device, |device| {
         if device.gpu.mig_current { Err(Code::NOT_SUPPORTED) } else { rates.set(Utilization { gpu: 0, memory: 0 }) }
