@@ -10,6 +10,7 @@
 
 mod error;
 mod library;
+mod lock;
 mod names;
 mod owner;
 mod read;
@@ -17,4 +18,5 @@ mod session;
 
 pub use error::{DriverError, kind_of};
 pub use library::{Library, LibraryError};
+pub use lock::{LockError, NodeLock};
 pub use owner::{DriverState, Settings, Supervision, View, start, supervise};
