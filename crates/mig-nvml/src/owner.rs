@@ -161,21 +161,21 @@ fn rest(settings: &Settings, phase: &watch::Sender<Phase>) {
 
 /// Wakes listeners only if there is something new.
 fn publish(view: &watch::Sender<View>, new: View) {
+    let tidings = (view.borrow().driver != new.driver).then(|| (new.driver.clone(), new.inventory.clone()));
     view.send_if_modified(|view| {
-        if view.driver != new.driver {
-            match (&new.driver, &new.inventory) {
-                (DriverState::Failed(fault), _) => tracing::error!(kind = fault.kind, "{}", fault.message),
-                (_, Some(inventory)) => {
-                    let Driver { version, nvml } = &inventory.driver;
-                    tracing::info!(driver = version, nvml, "the driver answers");
-                }
-                _ => {}
-            }
-        }
         let changed = *view != new;
         *view = new;
         changed
     });
+    // Not while the view is locked: whoever reads the log may be slow.
+    match tidings {
+        Some((DriverState::Failed(fault), _)) => tracing::error!(kind = fault.kind, "{}", fault.message),
+        Some((_, Some(inventory))) => {
+            let Driver { version, nvml } = &inventory.driver;
+            tracing::info!(driver = version, nvml, "the driver answers");
+        }
+        _ => {}
+    }
 }
 
 /// Everything that was known, with the fault that has befallen all of it.
