@@ -15,8 +15,15 @@ const ATTRIBUTES: [&str; 18] =
 /// Far beyond any header's count, so that a library that never ends its list does not hold us.
 const MOST_PROFILES: u32 = 64;
 
-/// A profile, and what NVIDIA's tools append to its name.
-type Listed = (&'static str, ProfileInfo);
+/// A profile, and under which index the driver describes it.
+type Listed = (u32, ProfileInfo);
+
+/// A profile as the driver lists it, with its name.
+pub(crate) struct KnownProfile {
+    pub(crate) profile: Profile,
+    pub(crate) index: u32,
+    pub(crate) info: ProfileInfo,
+}
 
 /// What was asked once: profiles don't change while a driver runs. By the GPU's model, which must tell apart GPUs that
 /// name their profiles differently.
@@ -38,7 +45,7 @@ impl ProfileNames {
             Some(profile) => profile,
             // A driver that has no such call, or no name to give.
             None => match self.list(model, gpu)?.iter().find(|(_, info)| info.id == id) {
-                Some(listed) => name_of(gpu, listed)?,
+                Some((index, info)) => name_of(gpu, *index, info)?,
                 None => return Err(DriverError::UnknownProfile { gpu: index, id }),
             },
         };
@@ -56,7 +63,7 @@ impl ProfileNames {
     ) -> Result<Option<Profile>, DriverError> {
         let mut matching = self.list(model, gpu)?.iter().filter(|(_, info)| info.share == share);
         match (matching.next(), matching.next()) {
-            (Some(listed), None) => name_of(gpu, listed).map(Some),
+            (Some((index, info)), None) => name_of(gpu, *index, info).map(Some),
             _ => Ok(None),
         }
     }
@@ -69,31 +76,39 @@ impl ProfileNames {
     }
 }
 
+/// All GPU instance profiles, in the driver's order.
+pub(crate) fn known_profiles(gpu: &Handle<'_>) -> Result<Vec<KnownProfile>, DriverError> {
+    let named = |(index, info): Listed| Ok(KnownProfile { profile: name_of(gpu, index, &info)?, index, info });
+    profiles(gpu)?.into_iter().map(named).collect()
+}
+
 fn profiles(gpu: &Handle<'_>) -> Result<Vec<Listed>, DriverError> {
     let mut profiles = Vec::new();
-    for (number, index) in (0..MOST_PROFILES).enumerate() {
+    for index in 0..MOST_PROFILES {
         let info = match gpu.profile_by_index(index) {
-            // Pretended drivers say so where a real one would lack the function.
-            Err(DriverError::Call { source: NvmlError::NotSupported, .. }) => gpu.unnamed_profile_by_index(index),
-            Err(error) if is_absent(&error) => gpu.unnamed_profile_by_index(index),
+            // Pretended drivers say that it is not supported where a real one would lack the function.
+            Err(error) if error.is_too_new() || error.is_unsaid() => gpu.unnamed_profile_by_index(index),
             other => other,
         };
         match info {
-            Ok(info) => profiles.push((ATTRIBUTES.get(number).copied().unwrap_or_default(), info)),
-            // The GPU has no such profile; those after it may exist.
-            Err(DriverError::Call { source: NvmlError::NotSupported, .. }) => {}
-            // The driver knows no index this high.
-            Err(DriverError::Call { source: NvmlError::InvalidArg, .. }) => break,
-            Err(error) => return Err(error),
+            Ok(info) => profiles.push((index, info)),
+            Err(error) => match error.nvml() {
+                // The GPU has no such profile; those after it may exist.
+                Some(NvmlError::NotSupported) => {}
+                // The driver knows no index this high.
+                Some(NvmlError::InvalidArg) => break,
+                _ => return Err(error),
+            },
         }
     }
     Ok(profiles)
 }
 
-fn name_of(gpu: &Handle<'_>, (attributes, info): &Listed) -> Result<Profile, DriverError> {
+fn name_of(gpu: &Handle<'_>, index: u32, info: &ProfileInfo) -> Result<Profile, DriverError> {
     if let Some(profile) = own_name(info) {
         return Ok(profile);
     }
+    let attributes = usize::try_from(index).ok().and_then(|index| ATTRIBUTES.get(index)).copied().unwrap_or_default();
     let slices = u8::try_from(info.share.slices).unwrap_or_default();
     Ok(Profile::computed(slices, info.share.memory_mib, gpu.memory_bytes()?, attributes)?)
 }
@@ -101,14 +116,4 @@ fn name_of(gpu: &Handle<'_>, (attributes, info): &Listed) -> Result<Profile, Dri
 fn own_name(info: &ProfileInfo) -> Option<Profile> {
     let name = info.name.as_deref()?;
     name.strip_prefix("MIG ").unwrap_or(name).parse().ok()
-}
-
-/// Whether the library, or the driver below it, is too old for a call or for its version of the struct.
-fn is_absent(error: &DriverError) -> bool {
-    /// `NVML_ERROR_ARGUMENT_VERSION_MISMATCH`, which nvml-wrapper does not name.
-    const VERSION_MISMATCH: u32 = 25;
-    matches!(
-        error,
-        DriverError::Call { source: NvmlError::FunctionNotFound | NvmlError::UnexpectedVariant(VERSION_MISMATCH), .. }
-    )
 }

@@ -9,17 +9,15 @@ use std::fs;
 use std::path::Path;
 
 use mig_model::{
-    ComputeInstance, Driver, Gpu, GpuInstance, GpuUuid, MigMode, MigUuid, NodeInventory, Placement, Profile,
-    UnreadableGpu,
+    ComputeInstance, Driver, Gpu, GpuInstance, GpuUuid, MigMode, MigUuid, NodeInventory, Profile, UnreadableGpu,
 };
-use nvml_wrapper::error::NvmlError;
 
 use crate::error::DriverError;
 use crate::names::ProfileNames;
 use crate::session::{Handle, Session};
 
 /// Far more than any machine has.
-const MOST_GPUS: u32 = 1024;
+pub(crate) const MOST_GPUS: u32 = 1024;
 /// Seven on the GPUs that there are.
 const MOST_MIG_DEVICES: u32 = 128;
 
@@ -27,10 +25,28 @@ const MOST_MIG_DEVICES: u32 = 128;
 pub(crate) struct Reader<'s> {
     session: &'s Session,
     sys_root: &'s Path,
-    driver: Driver,
+    pub(crate) driver: Driver,
     names: ProfileNames,
     warned_of_age: bool,
     warned_of_permission: bool,
+}
+
+/// A GPU of which no more is known than who it is.
+pub(crate) struct Identified<'s> {
+    pub(crate) handle: Handle<'s>,
+    pub(crate) gpu: Gpu,
+    /// What GPUs have in common that name their profiles alike.
+    pub(crate) model: String,
+    /// PCI device and vendor, and the subsystem's.
+    pub(crate) pci_ids: Option<(u32, u32)>,
+}
+
+/// A MIG device, and which compute instance it stands for.
+pub(crate) struct MigDevice<'s> {
+    pub(crate) device: Handle<'s>,
+    pub(crate) gpu_instance: u32,
+    pub(crate) compute_instance: u32,
+    pub(crate) uuid: MigUuid,
 }
 
 impl<'s> Reader<'s> {
@@ -71,34 +87,40 @@ impl<'s> Reader<'s> {
     }
 
     fn gpu(&mut self, index: u32, before: Option<&NodeInventory>) -> Result<Gpu, DriverError> {
+        let Identified { handle, mut gpu, model, .. } = self.identify(index, before)?;
+        gpu.mig = self.mig_mode(&handle)?;
+        if gpu.mig.is_enabled() {
+            gpu.instances = self.instances(index, &handle, &model)?;
+        }
+        Ok(gpu)
+    }
+
+    /// Who a GPU is, and nothing of how it is cut.
+    pub(crate) fn identify(&self, index: u32, before: Option<&NodeInventory>) -> Result<Identified<'s>, DriverError> {
         let handle = self.session.gpu(index)?;
         let uuid = GpuUuid::new(handle.uuid()?)?;
         let name = said(handle.name())?.unwrap_or_else(|| "GPU without a name".to_owned());
-        let (pci_device, pci_address) = match said(handle.pci())? {
-            Some((device, bus)) => (device, Some(kernel_pci_address(&bus))),
-            None => (0, None),
-        };
+        let pci = said(handle.pci())?;
+        let pci_address = pci.as_ref().map(|pci| kernel_pci_address(&pci.bus));
+        let pci_ids = pci.map(|pci| (pci.device, pci.subsystem));
         let known =
             before.and_then(|before| before.gpus.iter().find(|gpu| gpu.uuid == uuid && gpu.pci_address == pci_address));
         let numa_node = match known {
             Some(gpu) => gpu.numa_node,
             None => pci_address.as_deref().and_then(|address| numa_node(self.sys_root, address)),
         };
-        let mig = self.mig_mode(&handle)?;
-        let instances = match mig.is_enabled() {
-            true => self.instances(index, &handle, &format!("{pci_device:08x} {name}"))?,
-            false => Vec::new(),
-        };
         let minor = said(handle.minor())?;
-        Ok(Gpu { index, uuid, name, minor, pci_address, numa_node, mig, instances, fault: None })
+        let model = format!("{:08x} {name}", pci_ids.map_or(0, |(device, _)| device));
+        let (mig, instances) = (MigMode::Unsupported, Vec::new());
+        let gpu = Gpu { index, uuid, name, minor, pci_address, numa_node, mig, instances, fault: None };
+        Ok(Identified { handle, gpu, model, pci_ids })
     }
 
-    fn mig_mode(&mut self, gpu: &Handle<'_>) -> Result<MigMode, DriverError> {
+    pub(crate) fn mig_mode(&mut self, gpu: &Handle<'_>) -> Result<MigMode, DriverError> {
         match gpu.mig_mode() {
             Ok((enabled, pending)) => Ok(MigMode::Known { enabled, pending }),
-            Err(DriverError::Call { source: NvmlError::NotSupported, .. }) => Ok(MigMode::Unsupported),
-            Err(DriverError::Call { source: NvmlError::FunctionNotFound, .. }) => {
-                if !self.warned_of_age {
+            Err(error) if error.is_unsaid() => {
+                if error.is_absent() && !self.warned_of_age {
                     self.warned_of_age = true;
                     tracing::warn!(
                         driver = self.driver.version,
@@ -111,29 +133,30 @@ impl<'s> Reader<'s> {
         }
     }
 
-    fn instances(&mut self, index: u32, gpu: &Handle<'_>, model: &str) -> Result<Vec<GpuInstance>, DriverError> {
+    /// The GPU instances that have compute instances, as MIG devices tell of them.
+    pub(crate) fn instances(
+        &mut self,
+        index: u32,
+        gpu: &Handle<'_>,
+        model: &str,
+    ) -> Result<Vec<GpuInstance>, DriverError> {
         let mut instances: BTreeMap<u32, GpuInstance> = BTreeMap::new();
-        for position in 0..plausible("MIG devices on one GPU", gpu.max_mig_devices()?, MOST_MIG_DEVICES)? {
-            // The index has gaps, and an instance may be destroyed under our hands: neither is a fault of the GPU.
-            let Some(device) = unless_gone(gpu.mig_device(position))? else { continue };
-            let Some((uuid, instance_id, id)) = unless_gone(identify(&device))? else { continue };
-            let uuid = MigUuid::new(uuid)?;
-            let instance = match instances.entry(instance_id) {
+        for MigDevice { device, gpu_instance, compute_instance, uuid } in mig_devices(gpu)? {
+            let instance = match instances.entry(gpu_instance) {
                 Entry::Occupied(known) => known.into_mut(),
                 Entry::Vacant(place) => {
-                    let Some(instance) = unless_gone(self.instance(index, gpu, &device, instance_id, model))? else {
+                    let Some(instance) = unless_gone(self.instance(index, gpu, &device, gpu_instance, model))? else {
                         continue;
                     };
                     place.insert(instance)
                 }
             };
             let Some(profile) = unless_gone(compute_profile(&device, &instance.profile))? else { continue };
-            instance.compute_instances.push(ComputeInstance { id, profile, uuid, placement: None });
+            instance.compute_instances.push(ComputeInstance { id: compute_instance, profile, uuid, placement: None });
         }
         let mut instances: Vec<GpuInstance> =
             instances.into_values().filter(|i| !i.compute_instances.is_empty()).collect();
-        instances.sort_by_key(|instance| (instance.placement, instance.id));
-        instances.iter_mut().for_each(|instance| instance.compute_instances.sort_by_key(|compute| compute.id));
+        sort(&mut instances);
         Ok(instances)
     }
 }
@@ -151,12 +174,9 @@ impl Reader<'_> {
         id: u32,
         model: &str,
     ) -> Result<GpuInstance, DriverError> {
-        let (profile, placement) = match gpu.gpu_instance(id) {
-            Ok(info) => {
-                let placement = Placement { start: info.start, size: info.size };
-                (self.names.by_id(model, gpu, index, info.profile_id)?, Some(placement))
-            }
-            Err(error) if may_be_worked_out(&error) => {
+        let (profile, placement) = match gpu.instance(id).and_then(|instance| instance.info()) {
+            Ok(info) => (self.names.by_id(model, gpu, index, info.profile_id)?, Some(info.placement)),
+            Err(error) if error.is_denied() => {
                 let Some(profile) = self.names.by_share(model, gpu, device.attributes()?.0)? else { return Err(error) };
                 if !self.warned_of_permission {
                     self.warned_of_permission = true;
@@ -170,28 +190,44 @@ impl Reader<'_> {
     }
 }
 
-/// The driver does not tell an instance's profile, to us or to anybody.
-fn may_be_worked_out(error: &DriverError) -> bool {
-    matches!(
-        error,
-        DriverError::Call {
-            source: NvmlError::NoPermission | NvmlError::NotSupported | NvmlError::FunctionNotFound,
-            ..
-        }
-    )
+/// The MIG devices of a GPU.
+pub(crate) fn mig_devices<'s>(gpu: &Handle<'s>) -> Result<Vec<MigDevice<'s>>, DriverError> {
+    let mut devices = Vec::new();
+    for position in 0..plausible("MIG devices on one GPU", gpu.max_mig_devices()?, MOST_MIG_DEVICES)? {
+        // The index has gaps, and an instance may be destroyed under our hands: neither is a fault of the GPU.
+        let Some(device) = unless_gone(gpu.mig_device(position))? else { continue };
+        let Some((uuid, gpu_instance, compute_instance)) = unless_gone(identify(&device))? else { continue };
+        devices.push(MigDevice { device, gpu_instance, compute_instance, uuid: MigUuid::new(uuid)? });
+    }
+    Ok(devices)
+}
+
+/// By placement, and compute instances by id.
+pub(crate) fn sort(instances: &mut [GpuInstance]) {
+    instances.sort_by_key(|instance| (instance.placement, instance.id));
+    instances.iter_mut().for_each(|instance| instance.compute_instances.sort_by_key(|compute| compute.id));
 }
 
 /// What a driver may leave unsaid, and the agent can do without.
-fn said<T>(answer: Result<T, DriverError>) -> Result<Option<T>, DriverError> {
+pub(crate) fn said<T>(answer: Result<T, DriverError>) -> Result<Option<T>, DriverError> {
     match answer {
         Ok(value) => Ok(Some(value)),
-        Err(DriverError::Call { source: NvmlError::NotSupported | NvmlError::FunctionNotFound, .. }) => Ok(None),
+        Err(error) if error.is_unsaid() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// What a driver may leave unsaid, or keep from us.
+pub(crate) fn allowed<T>(answer: Result<T, DriverError>) -> Result<Option<T>, DriverError> {
+    match answer {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.is_denied() => Ok(None),
         Err(error) => Err(error),
     }
 }
 
 /// A count from a driver that has lost its mind must not become a loop without end.
-fn plausible(what: &'static str, count: u32, most: u32) -> Result<u32, DriverError> {
+pub(crate) fn plausible(what: &'static str, count: u32, most: u32) -> Result<u32, DriverError> {
     if count > most { Err(DriverError::Implausible { what, count }) } else { Ok(count) }
 }
 
@@ -211,7 +247,7 @@ fn compute_profile(device: &Handle<'_>, gpu_instance: &Profile) -> Result<Profil
 fn unless_gone<T>(answer: Result<T, DriverError>) -> Result<Option<T>, DriverError> {
     match answer {
         Ok(value) => Ok(Some(value)),
-        Err(DriverError::Call { source: NvmlError::NotFound | NvmlError::InvalidArg, .. }) => Ok(None),
+        Err(error) if error.is_gone() => Ok(None),
         Err(error) => Err(error),
     }
 }
