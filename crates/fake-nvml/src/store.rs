@@ -1,9 +1,9 @@
 //! Where a machine lives: one page of counters shared by all its processes, and the world it points to.
 //!
 //! A state directory holds `control` (that page), `world.<generation>` (the world, already resolved) and `lock`. A
-//! change writes the next world beside the present one and then stores its number in the page: a single atomic step,
+//! change writes the next world beside the present one, then stores its number in the page: a single atomic step,
 //! so a process killed at any instant leaves either the old machine or the new one. Readers compare one number per
-//! call and read a file only when it has moved.
+//! call and read a file only when it has moved. `layout` says where the machine's files were laid out, if they were.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -27,6 +27,7 @@ use rustix::{
 use crate::{
     faults::MAX_FAULTS,
     function::{Function, NAMES},
+    layout::{self, Following, Layout, LayoutError, Record},
     outside::Refused,
     world::World,
 };
@@ -171,6 +172,9 @@ pub enum StoreError {
     /// The scene that the machine was to be made from.
     #[error("{0}")]
     Scene(String),
+    /// Its files below a directory.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
     /// The machine is in no state for the change.
     #[error(transparent)]
     Refused(#[from] Refused),
@@ -282,9 +286,15 @@ impl Store {
         let failed = |source| StoreError::Io { directory: directory.clone(), source };
         let _lock = lock(directory).map_err(failed)?;
         let (mut world, generation) = self.read()?;
+        let laid_out = read_record(directory).map(|record| Following::new(record, &world));
         let result = edit(&mut world)?;
         write_world(directory, generation + 1, &world).map_err(failed)?;
         self.control.publish(generation + 1);
+        // Whether the files follow or not, the change is made: a root that this process cannot see or write to stays
+        // behind, and whoever changes the machine next and can makes up for it.
+        if let Some(Ok(record)) = laid_out.map(|files| files.change(&world, generation, generation + 1)) {
+            let _ = write_record(directory, &record);
+        }
         // The change is made: what is left over is not worth a failure. A process killed here leaves a file that the
         // next change takes away.
         for old in fs::read_dir(directory).into_iter().flatten().flatten() {
@@ -295,6 +305,28 @@ impl Store {
         }
         Ok(result)
     }
+
+    /// Lays the machine's files out, and keeps them as it is from now on.
+    pub fn lay_out(&self, layout: Layout) -> Result<(), StoreError> {
+        let Home::Shared(directory) = &self.home else {
+            return Ok(layout::lay_out(&self.read()?.0, &layout)?);
+        };
+        let failed = |source| StoreError::Io { directory: directory.clone(), source };
+        let _lock = lock(directory).map_err(failed)?;
+        let (world, shows) = self.read()?;
+        layout::lay_out(&world, &layout)?;
+        write_record(directory, &Record { layout, shows }).map_err(failed)
+    }
+}
+
+fn read_record(directory: &Path) -> Option<Record> {
+    postcard::from_bytes(&fs::read(directory.join("layout")).ok()?).ok()
+}
+
+fn write_record(directory: &Path, record: &Record) -> io::Result<()> {
+    let draft = directory.join("layout.new");
+    fs::write(&draft, postcard::to_stdvec(record).map_err(io::Error::other)?)?;
+    fs::rename(draft, directory.join("layout"))
 }
 
 fn world_path(directory: &Path, generation: u64) -> PathBuf {

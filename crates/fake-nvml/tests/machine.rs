@@ -190,28 +190,3 @@ fn a_call_that_never_returns_holds_nobody_else_up() {
     assert!(other.call(SLICE_UUID).starts_with("0 MIG-"));
     stuck.kill();
 }
-
-#[test]
-fn what_a_driver_lays_out_is_laid_out() {
-    let machine = Machine::of("demo");
-    let root = machine.path("root");
-    let lay_out = || machine.tell(&["layout".as_ref(), "--plain-files".as_ref(), "--root".as_ref(), root.as_os_str()]);
-    lay_out();
-    let minors = fs::read_to_string(root.join("proc/driver/nvidia-caps/mig-minors")).unwrap();
-    assert_eq!(minors.lines().count(), 4322);
-    assert!(minors.starts_with("config 1\nmonitor 2\ngpu0/gi0/access 3\ngpu0/gi0/ci0/access 4\n"));
-    assert!(minors.ends_with("gpu31/gi14/ci7/access 4322\n"));
-    let access = "proc/driver/nvidia/capabilities/gpu1/mig/gi7/ci0/access";
-    assert!(fs::read_to_string(root.join(access)).unwrap().starts_with("DeviceFileMinor: 202\n"));
-    assert!(minors.contains("\ngpu1/gi7/ci0/access 202\n"));
-    for name in
-        ["dev/nvidia1", "dev/nvidiactl", "dev/nvidia-caps/nvidia-cap202", "sys/bus/pci/devices/0000:08:00.0/numa_node"]
-    {
-        assert!(root.join(name).exists(), "{name}");
-    }
-    assert!(fs::read_to_string(root.join("proc/devices")).unwrap().contains("\n241 nvidia-caps\n"));
-    machine.tell(&["set".as_ref(), scene("h200-idle").as_os_str()]);
-    lay_out();
-    assert!(!root.join("dev/nvidia1").exists() && !root.join("dev/nvidia-caps/nvidia-cap202").exists());
-    assert_eq!(machine.control().args(["layout", "--root", "/"]).output().unwrap().status.code(), Some(2));
-}

@@ -1,13 +1,12 @@
 //! The command line, one file per verb that is more than a few lines.
 
-mod layout;
 mod process;
 mod show;
 
 use std::{io, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand, ValueEnum};
-use fake_nvml::{NAMES, Refused, SceneError, Store, StoreError, World};
+use fake_nvml::{Layout, LayoutError, NAMES, Refused, SceneError, Store, StoreError, World};
 
 /// Look at a pretended GPU machine and change it while programs use it.
 ///
@@ -81,7 +80,7 @@ enum Verb {
         #[command(flatten)]
         part: Part,
     },
-    /// Lay the machine's device nodes and /proc and /sys files out below a directory
+    /// Lay the machine's device nodes and /proc and /sys files out below a directory, and keep them as the machine is
     Layout {
         /// The directory; its dev/nvidia*, proc/devices, proc/driver/nvidia* and sys/bus/pci/devices are replaced
         #[arg(long, value_name = "DIR")]
@@ -89,6 +88,9 @@ enum Verb {
         /// Make plain files in place of device nodes, as is done anyway where mknod is not permitted
         #[arg(long)]
         plain_files: bool,
+        /// Leave the nodes of instances in dev/nvidia-caps to others, as a driver does
+        #[arg(long)]
+        without_instance_nodes: bool,
         /// Also copy this library to usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1
         #[arg(long, value_name = "PATH")]
         library: Option<PathBuf>,
@@ -152,6 +154,8 @@ pub(crate) enum Failure {
     Scene(#[from] SceneError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
     #[error("{0}: {1}")]
     Io(PathBuf, io::Error),
     #[error("unable to print: {0}")]
@@ -162,6 +166,9 @@ impl Failure {
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
             Self::Usage(_) | Self::Scene(_) | Self::Store(StoreError::Scene(_)) => ExitCode::from(2),
+            Self::Layout(LayoutError::OwnFiles) | Self::Store(StoreError::Layout(LayoutError::OwnFiles)) => {
+                ExitCode::from(2)
+            }
             Self::Store(StoreError::Refused(refused)) if refused.is_of_words() => ExitCode::from(2),
             _ => ExitCode::FAILURE,
         }
@@ -203,8 +210,14 @@ impl Arguments {
                 let raise = |world: &mut World| world.raise_xid(part.gpu, *xid, part.instance, part.compute);
                 Ok(self.store()?.change(|world| Ok(raise(world)?))?)
             }
-            Verb::Layout { root, plain_files, library } => {
-                layout::lay_out(&self.world()?, root, *plain_files, library.as_deref())
+            Verb::Layout { root, plain_files, without_instance_nodes, library } => {
+                let root = std::path::absolute(root).map_err(|error| Failure::Io(root.clone(), error))?;
+                let layout = Layout { root, plain_files: *plain_files, instance_nodes: !without_instance_nodes };
+                match &self.state {
+                    Some(_) => self.store()?.lay_out(layout.clone())?,
+                    None => fake_nvml::lay_out(&self.world()?, &layout)?,
+                }
+                Ok(library.iter().try_for_each(|library| fake_nvml::copy_library(&layout.root, library))?)
             }
         }
     }
