@@ -196,6 +196,7 @@ pub(crate) enum Verb {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
+    use mig_model::layout::GpuSelector;
 
     use super::*;
 
@@ -208,7 +209,8 @@ mod tests {
     fn global_options_go_before_and_after_the_verb() {
         for line in ["migctl --gpuid 0,1 -o json list gpu", "migctl list gpu --gpuid 0,1 -o json"] {
             let args = Args::try_parse_from(line.split(' ')).unwrap();
-            assert_eq!(args.options.gpuid, [Selector::Index(0), Selector::Index(1)], "{line}");
+            let both = [0, 1].map(|index| Selector::One(GpuSelector::Index(index)));
+            assert_eq!(args.options.gpuid, both, "{line}");
             assert_eq!(args.options.output, Format::Json, "{line}");
         }
     }

@@ -1,4 +1,8 @@
+use mig_model::NodeSurvey;
+use mig_nvml::{Hardware, NodeLock, Roots};
+
 use crate::args::Options;
+use crate::failure::Failure;
 use crate::output::Output;
 
 /// What every verb needs.
@@ -8,8 +12,34 @@ pub(crate) struct Context {
     pub(crate) output: Output,
 }
 
+/// The machine's GPUs: the driver to change them by, and what it said of them.
+pub(crate) struct Node {
+    pub(crate) hardware: Hardware,
+    pub(crate) survey: NodeSurvey,
+}
+
 impl Context {
     pub(crate) fn new(options: Options) -> Self {
         Self { output: Output::new(&options), options }
+    }
+
+    /// Starts NVML and asks for everything.
+    pub(crate) fn node(&self) -> Result<Node, Failure> {
+        let roots = Roots {
+            driver: self.options.nvidia_driver_root.clone(),
+            sys: self.options.sys_root.clone(),
+            proc: self.options.proc_root.clone(),
+        };
+        let hardware = Hardware::open(self.options.nvml_library.as_deref(), roots)?;
+        let survey = hardware.survey()?;
+        Ok(Node { hardware, survey })
+    }
+
+    /// The right to change GPUs, to be had before they are looked at. A dry run needs none.
+    pub(crate) fn lock(&self, verb: &str) -> Result<Option<NodeLock>, Failure> {
+        if self.options.dry_run {
+            return Ok(None);
+        }
+        Ok(Some(NodeLock::acquire(&self.options.lock_file, &format!("migctl {verb}"))?))
     }
 }

@@ -1,9 +1,10 @@
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::mode;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {}
 
-pub(crate) fn run(_args: &Args, _context: &Context) -> Result<(), Failure> {
-    Err(Failure::failed("NotBuilt", "enable is not built yet"))
+pub(crate) fn run(_args: &Args, context: &Context) -> Result<(), Failure> {
+    mode::switch(context, true, false)
 }

@@ -1,6 +1,8 @@
 use std::io;
 use std::path::Path;
 
+use mig_nvml::{DriverError, LockError, StepError};
+
 /// How a run ended, as the shell sees it. Public: `migctl --help` lists them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
@@ -67,3 +69,51 @@ impl Failure {
 }
 
 const BROKEN_PIPE: &str = "BrokenPipe";
+
+/// What a word of the driver's means to the shell.
+fn exit_of(kind: &str) -> Exit {
+    match kind {
+        "NoPermission" => Exit::NotPermitted,
+        "InUse" => Exit::InUse,
+        "InsufficientResources" | "Misplaced" => Exit::DoesNotFit,
+        "NotFound" | "UnknownProfile" => Exit::NotFound,
+        "ResetRequired" => Exit::NeedsReset,
+        _ => Exit::Failed,
+    }
+}
+
+impl From<DriverError> for Failure {
+    fn from(error: DriverError) -> Self {
+        Self::new(exit_of(error.kind()), error.kind(), error.to_string())
+    }
+}
+
+impl From<&StepError> for Failure {
+    fn from(error: &StepError) -> Self {
+        let failure = Self::new(exit_of(error.kind()), error.kind(), error.to_string());
+        match error.kind() {
+            "NoPermission" => failure.hint(
+                "run as root, or in a container with the mig/config capability: /dev/nvidia-caps/nvidia-cap1, with \
+                 NVIDIA's runtime by NVIDIA_MIG_CONFIG_DEVICES=all",
+            ),
+            "InUse" => failure.hint("who uses it: migctl list config"),
+            _ => failure,
+        }
+    }
+}
+
+impl From<LockError> for Failure {
+    fn from(error: LockError) -> Self {
+        let message = error.to_string();
+        match error {
+            LockError::Held { .. } => {
+                Self::new(Exit::InUse, "Locked", message).hint("try again when it has ended; nothing was changed")
+            }
+            LockError::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Self::new(Exit::NotPermitted, "NoPermission", message)
+                    .hint("run as root, or name a file that you may write by --lock-file")
+            }
+            LockError::Io { .. } => Self::failed("Lock", message).hint("name another file by --lock-file"),
+        }
+    }
+}

@@ -3,6 +3,7 @@
 mod apply;
 mod args;
 mod capture;
+mod change;
 mod completions;
 mod context;
 mod create;
@@ -12,12 +13,22 @@ mod doctor;
 mod enable;
 mod export;
 mod failure;
+mod files;
+mod layouts;
 mod list;
 mod man;
+mod misfit;
+mod mode;
+mod models;
 mod output;
 mod plan;
+mod planned;
+mod progress;
+mod request;
 mod selection;
 mod status;
+mod table;
+mod users;
 
 use std::process::ExitCode;
 
@@ -30,7 +41,7 @@ use crate::failure::Failure;
 fn main() -> ExitCode {
     let args = match Args::try_parse() {
         Ok(args) => args,
-        Err(error) => return output::usage(&error),
+        Err(error) => return output::usage(error),
     };
     let context = Context::new(args.options);
     match run(&args.verb, &context) {

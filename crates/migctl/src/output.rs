@@ -4,13 +4,14 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
+use clap::error::ContextKind;
 use serde::Serialize;
 
 use crate::args::{Color, Format, Options};
 use crate::failure::{Exit, Failure};
 
 /// Where and how a verb answers.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Output {
     format: Format,
     /// Whether stderr is coloured.
@@ -80,17 +81,22 @@ impl Output {
         if failure.is_broken_pipe() {
             return ExitCode::SUCCESS;
         }
+        self.error(failure);
+        ExitCode::from(failure.exit as u8)
+    }
+
+    /// One failure of several, or the only one.
+    pub(crate) fn error(&self, failure: &Failure) {
         if self.format == Format::Json {
             let Failure { exit, kind, message, hints } = failure;
             let line = ErrorLine { error: ErrorBody { kind, message, hints, exit: *exit as u8 } };
             let _ = writeln!(io::stderr(), "{}", serde_json::to_string(&line).unwrap_or_default());
-        } else {
-            self.labelled("error", AnsiColor::Red, &failure.message);
-            for hint in &failure.hints {
-                self.labelled("hint", AnsiColor::Cyan, hint);
-            }
+            return;
         }
-        ExitCode::from(failure.exit as u8)
+        self.labelled("error", AnsiColor::Red, &failure.message);
+        for hint in &failure.hints {
+            self.labelled("hint", AnsiColor::Cyan, hint);
+        }
     }
 
     fn labelled(&self, label: &str, color: AnsiColor, text: &str) {
@@ -100,7 +106,9 @@ impl Output {
 }
 
 /// What clap has to say: help and version to stdout, errors to stderr.
-pub(crate) fn usage(error: &clap::Error) -> ExitCode {
+pub(crate) fn usage(mut error: clap::Error) -> ExitCode {
+    // It repeats every option that a variable has set.
+    error.remove(ContextKind::Usage);
     let printed = error.print();
     match printed {
         Err(broken) if broken.kind() != io::ErrorKind::BrokenPipe => ExitCode::from(Exit::Failed as u8),

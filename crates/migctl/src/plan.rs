@@ -1,9 +1,85 @@
+use clap::ArgGroup;
+use mig_model::{GpuSurvey, NodeSurvey};
+
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::layouts::{self, Source};
+use crate::planned::{Answer, Planned, nothing_matches, refuse, text};
+use crate::request::{Request, Target, TypeName};
+use crate::users::Users;
+use crate::{mode, models, selection};
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
+#[group(skip)]
+#[command(group = ArgGroup::new("what").required(true).args(["types", "file"]))]
+pub(crate) struct Args {
+    /// Instances to create beside those that are there, as create instance --type takes them: 3g.20gb 1g.5gb@6
+    #[arg(value_name = "TYPES", value_delimiter = ',')]
+    types: Vec<TypeName>,
 
-pub(crate) fn run(_args: &Args, _context: &Context) -> Result<(), Failure> {
-    Err(Failure::failed("NotBuilt", "plan is not built yet"))
+    #[command(flatten)]
+    source: Source,
+
+    /// For a GPU of this model, and no GPU needed: a built-in name, or a file like those in models/
+    #[arg(long, value_name = "NAME|FILE", conflicts_with = "gpuid")]
+    model: Option<String>,
+
+    /// How many such GPUs there are
+    #[arg(long, value_name = "N", requires = "model", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    gpus: u32,
+
+    /// Say which other placements would serve, and why they were not taken
+    #[arg(long)]
+    explain: bool,
+}
+
+pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
+    let (survey, users) = match &args.model {
+        Some(name) => (models::find(name)?.machine(args.gpus)?, Users::none()),
+        None => (context.node()?.survey, Users::read(context)),
+    };
+    users.warn_if_unknown(context);
+    let planned = args.planned(&survey, &users, context)?;
+    context.output.answer(&Answer::new(&planned, args.explain), text)?;
+    refuse(planned, context)
+}
+
+impl Args {
+    fn planned<'s>(
+        &self,
+        survey: &'s NodeSurvey,
+        users: &Users,
+        context: &Context,
+    ) -> Result<Vec<Planned<'s>>, Failure> {
+        let gpus = selection::to_read(&context.options.gpuid, survey)?;
+        if self.source.file.is_some() {
+            let wishes = self.source.wishes(&gpus)?;
+            if wishes.is_empty() {
+                return Err(nothing_matches());
+            }
+            let plan = |(gpu, wish): (&'s GpuSurvey, _)| Planned {
+                pretended: self.model.is_some(),
+                ..layouts::plan(gpu, &wish, users)
+            };
+            return Ok(wishes.into_iter().map(plan).collect());
+        }
+        if gpus.is_empty() {
+            return selection::to_change(&context.options.gpuid, survey).map(|_| Vec::new());
+        }
+        let request = Request { types: &self.types, within: None, bare: false };
+        let plan = |gpu: &'s GpuSurvey| {
+            let geometry = mode::geometry_in_force(gpu)?;
+            let label = self.label(gpu.gpu.index, &gpu.gpu.name);
+            request.plan(Target { label: &label, geometry, now: &gpu.gpu.instances })
+        };
+        let planned = |gpu: &'s GpuSurvey| {
+            let label = self.label(gpu.gpu.index, &gpu.gpu.name);
+            Planned { gpu, label, pretended: self.model.is_some(), outcome: plan(gpu) }
+        };
+        Ok(gpus.into_iter().map(planned).collect())
+    }
+
+    fn label(&self, index: u32, name: &str) -> String {
+        if self.model.is_some() && self.gpus == 1 { name.to_owned() } else { format!("GPU {index}") }
+    }
 }

@@ -2,16 +2,19 @@
 
 use std::str::FromStr;
 
+use mig_model::layout::{GpuIdentity, GpuSelector};
+use mig_model::{GpuSurvey, NodeSurvey};
+
+use crate::failure::{Exit, Failure};
+
+/// So many GPUs are listed when one is not found.
+const LISTED: usize = 16;
+
 /// One word of `--gpuid`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Selector {
     All,
-    /// NVML's index.
-    Index(u32),
-    /// `GPU-...`, or its beginning.
-    Uuid(String),
-    /// As the kernel writes it: `0000:07:00.0`.
-    Pci(String),
+    One(GpuSelector),
 }
 
 impl FromStr for Selector {
@@ -21,34 +24,79 @@ impl FromStr for Selector {
         if text == "all" {
             return Ok(Self::All);
         }
-        if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
-            return text.parse().map(Self::Index).map_err(|_| format!("there is no GPU of index {text}"));
-        }
-        let is_uuid = |rest: &str| rest.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
-        if text.strip_prefix("GPU-").is_some_and(is_uuid) {
-            return Ok(Self::Uuid(text.to_owned()));
-        }
         if text.starts_with("MIG-") {
             return Err("this is the UUID of an instance, expected that of its GPU".to_owned());
         }
-        pci_address(text)
-            .map(Self::Pci)
-            .ok_or_else(|| "expected an index (0), a UUID (GPU-...), a PCI address (0000:07:00.0) or all".to_owned())
+        text.parse().map(Self::One).map_err(|error: <GpuSelector as FromStr>::Err| error.to_string())
     }
 }
 
-/// `07:00.0`, `0000:07:00.0` and nvidia-smi's `00000000:07:00.0`, as the kernel writes them.
-pub(crate) fn pci_address(text: &str) -> Option<String> {
-    let (rest, function) = text.split_once('.')?;
-    let (rest, device) = rest.rsplit_once(':')?;
-    let (domain, bus) = rest.rsplit_once(':').unwrap_or(("0", rest));
-    let number = |digits: &str, longest: usize| {
-        let plain = digits.len() <= longest && digits.bytes().all(|b| b.is_ascii_hexdigit());
-        plain.then(|| u32::from_str_radix(digits, 16).ok()).flatten()
-    };
-    let (domain, bus) = (number(domain, 8)?, number(bus, 2)?);
-    let (device, function) = (number(device, 2)?, number(function, 1)?);
-    Some(format!("{domain:04x}:{bus:02x}:{device:02x}.{function:x}"))
+/// The GPUs to look at: those named, or all of them.
+pub(crate) fn to_read<'s>(selectors: &[Selector], survey: &'s NodeSurvey) -> Result<Vec<&'s GpuSurvey>, Failure> {
+    if selectors.is_empty() {
+        return Ok(survey.gpus.iter().collect());
+    }
+    let mut chosen: Vec<&GpuSurvey> = Vec::new();
+    for selector in selectors {
+        for gpu in matching(selector, survey)? {
+            if !chosen.iter().any(|known| known.gpu.uuid == gpu.gpu.uuid) {
+                chosen.push(gpu);
+            }
+        }
+    }
+    chosen.sort_by_key(|gpu| gpu.gpu.index);
+    Ok(chosen)
+}
+
+/// The GPUs to change: those named, or the only one there is. None of them is lost, and there is at least one.
+pub(crate) fn to_change<'s>(selectors: &[Selector], survey: &'s NodeSurvey) -> Result<Vec<&'s GpuSurvey>, Failure> {
+    if let Some(unreadable) = survey.unreadable.first().filter(|_| selectors.contains(&Selector::All)) {
+        return Err(Failure::failed(unreadable.fault.kind, &unreadable.fault.message)
+            .hint("name the GPUs to change by --gpuid to leave this one out"));
+    }
+    let chosen = to_read(selectors, survey)?;
+    if chosen.is_empty() {
+        return Err(no_gpus(survey));
+    }
+    if selectors.is_empty() && chosen.len() + survey.unreadable.len() > 1 {
+        let message = format!("there are {} GPUs: say which by --gpuid", chosen.len() + survey.unreadable.len());
+        return Err(with_gpus(Failure::new(Exit::Usage, "WhichGpu", message), survey));
+    }
+    match chosen.iter().find_map(|gpu| gpu.gpu.fault.as_ref()) {
+        Some(fault) => Err(Failure::failed(fault.kind, &fault.message)),
+        None => Ok(chosen),
+    }
+}
+
+fn matching<'s>(selector: &Selector, survey: &'s NodeSurvey) -> Result<Vec<&'s GpuSurvey>, Failure> {
+    let Selector::One(selector) = selector else { return Ok(survey.gpus.iter().collect()) };
+    if let Some(gpu) = survey.unreadable.iter().find(|gpu| *selector == GpuSelector::Index(gpu.index)) {
+        return Err(Failure::failed(gpu.fault.kind, &gpu.fault.message));
+    }
+    let found: Vec<&GpuSurvey> = survey.gpus.iter().filter(|gpu| selector.names(&GpuIdentity::from(*gpu))).collect();
+    match found.as_slice() {
+        [] if survey.gpus.is_empty() => Err(no_gpus(survey)),
+        [] => Err(with_gpus(Failure::new(Exit::NotFound, "UnknownGpu", format!("there is no GPU {selector}")), survey)),
+        _ => Ok(found),
+    }
+}
+
+fn no_gpus(survey: &NodeSurvey) -> Failure {
+    match survey.unreadable.first() {
+        Some(gpu) => Failure::failed(gpu.fault.kind, &gpu.fault.message),
+        None => Failure::new(Exit::NotFound, "NoGpu", "the driver knows no GPU on this machine"),
+    }
+}
+
+fn with_gpus(mut failure: Failure, survey: &NodeSurvey) -> Failure {
+    for GpuSurvey { gpu, .. } in survey.gpus.iter().take(LISTED) {
+        let pci = gpu.pci_address.as_deref().map(|pci| format!(", {pci}")).unwrap_or_default();
+        failure = failure.hint(format!("GPU {}: {}{pci}, {}", gpu.index, gpu.uuid, gpu.name));
+    }
+    match survey.gpus.len().saturating_sub(LISTED) {
+        0 => failure,
+        more => failure.hint(format!("and {more} more: migctl list gpu")),
+    }
 }
 
 #[cfg(test)]
@@ -57,17 +105,11 @@ mod tests {
 
     #[test]
     fn every_way_to_name_a_gpu_is_read() {
-        for (text, selector) in [
-            ("all", Selector::All),
-            ("12", Selector::Index(12)),
-            ("GPU-aaaaaaaa-0000", Selector::Uuid("GPU-aaaaaaaa-0000".to_owned())),
-            ("3B:00.0", Selector::Pci("0000:3b:00.0".to_owned())),
-            ("0000:3b:00.0", Selector::Pci("0000:3b:00.0".to_owned())),
-            ("00000000:3B:00.0", Selector::Pci("0000:3b:00.0".to_owned())),
-        ] {
-            assert_eq!(text.parse(), Ok(selector));
+        assert_eq!("all".parse(), Ok(Selector::All));
+        for text in ["12", "GPU-aaaaaaaa-0000", "3B:00.0", "0000:3b:00.0", "00000000:3B:00.0"] {
+            assert!(matches!(text.parse(), Ok(Selector::One(_))), "{text:?}");
         }
-        for text in ["", "-1", "first", "GPU-x\u{1b}", "MIG-aaaa", "3b:00", "0000:3b:00.00", "99999999999"] {
+        for text in ["", "-1", "first", "MIG-aaaa", "3b", "99999999999"] {
             assert!(text.parse::<Selector>().is_err(), "{text:?}");
         }
     }

@@ -1,0 +1,85 @@
+//! Layout files: read, matched with the GPUs there are, and planned.
+
+use std::path::PathBuf;
+
+use mig_model::layout::{GpuIdentity, LayoutError, LayoutFile};
+use mig_model::plan::{GpuWish, plan_gpu};
+use mig_model::{Geometry, GpuSurvey, PlanError};
+
+use crate::failure::{Exit, Failure};
+use crate::files;
+use crate::misfit::{self, instance_name};
+use crate::planned::Planned;
+use crate::request::Target;
+use crate::users::{Users, names};
+
+#[derive(Debug, clap::Args)]
+#[group(skip)]
+pub(crate) struct Source {
+    /// A layout file, in mig-parted's format (version: v1) or ours (version: mig-agent/v1); - reads stdin
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+
+    /// Which of its layouts; may be left out where it has one
+    #[arg(short, long, value_name = "NAME", requires = "file")]
+    pub(crate) config: Option<String>,
+}
+
+impl Source {
+    /// What the layout wants of each of these GPUs that it speaks of.
+    pub(crate) fn wishes<'s>(&self, gpus: &[&'s GpuSurvey]) -> Result<Vec<(&'s GpuSurvey, GpuWish)>, Failure> {
+        let Some(file) = &self.file else { return Err(Failure::usage("which layout? name a file by -f")) };
+        let name = file.display().to_string();
+        let failure = |error: &LayoutError| failure(&name, error);
+        let text = files::read(file)?;
+        let file = LayoutFile::parse(&text).map_err(|error| failure(&error))?;
+        let layout = file.select(self.config.as_deref()).map_err(|error| failure(&error))?;
+        let identities: Vec<GpuIdentity<'_>> = gpus.iter().map(|gpu| GpuIdentity::from(*gpu)).collect();
+        let wishes = layout.resolve(&identities).map_err(|error| failure(&error))?;
+        Ok(wishes.into_iter().filter_map(|(position, wish)| Some((*gpus.get(position)?, wish))).collect())
+    }
+}
+
+fn failure(file: &str, error: &LayoutError) -> Failure {
+    let (exit, kind, hint) = match error {
+        LayoutError::Syntax(_) | LayoutError::TooLong => {
+            (Exit::Usage, "BadLayout", "what a layout looks like: docs/migctl.md")
+        }
+        LayoutError::Parts { .. } => {
+            (Exit::NotFound, "UnknownType", "which types there are: migctl list instance --compute")
+        }
+        LayoutError::Contradiction { .. } | LayoutError::RuledOut { .. } => {
+            (Exit::Usage, "Contradiction", "each GPU can be cut in one way only; narrow one of the selectors")
+        }
+        LayoutError::Which(_) => (Exit::Usage, "WhichLayout", "choose one by --config"),
+        LayoutError::Unknown { .. } => (Exit::NotFound, "UnknownLayout", "choose one of these by --config"),
+        LayoutError::NoSuchGpu { .. } => (Exit::NotFound, "UnknownGpu", "which GPUs there are: migctl list gpu"),
+    };
+    Failure::new(exit, kind, format!("{file}: {error}")).hint(hint)
+}
+
+/// The way from what a GPU is to what it shall be.
+pub(crate) fn plan<'s>(survey: &'s GpuSurvey, wish: &GpuWish, users: &Users) -> Planned<'s> {
+    let label = format!("GPU {}", survey.gpu.index);
+    let outcome = match &survey.gpu.fault {
+        Some(fault) => Err(Failure::failed(fault.kind, format!("{label}: {}", fault.message))),
+        None => plan_gpu(survey, &users.in_use(survey), wish).map_err(|error| refusal(survey, &label, &error, users)),
+    };
+    Planned { gpu: survey, label, pretended: false, outcome }
+}
+
+fn refusal(survey: &GpuSurvey, label: &str, error: &PlanError, users: &Users) -> Failure {
+    let nothing = Geometry { memory_slices: 0, compute_slices: 0, profiles: Vec::new() };
+    let geometry = survey.geometry.as_ref().unwrap_or(&nothing);
+    // A layout replaces what is there: what would fit beside it is of no interest.
+    let failure = misfit::failure(Target { label, geometry, now: &[] }, error);
+    let PlanError::InTheWay { instances, .. } = error else { return failure };
+    let in_the_way = survey.gpu.instances.iter().filter(|instance| instances.contains(&instance.id));
+    in_the_way.fold(failure, |failure, instance| {
+        let by = users.of_instance(survey, instance);
+        if by.is_empty() {
+            return failure;
+        }
+        failure.hint(format!("{} is used by {}", instance_name(instance), names(&by)))
+    })
+}

@@ -1,0 +1,654 @@
+//! The life of instances: enable, create, list, destroy, disable, with what users see of each.
+
+mod machine;
+
+use machine::{CUT, Machine, TWO};
+use snapbox::{assert_data_eq, str};
+
+#[test]
+fn from_a_whole_gpu_to_slices_and_back() {
+    let machine =
+        Machine::written("gpus:\n  - { model: H100-80GB-HBM3, uuid: GPU-aaaaaaaa-0000-4000-8000-000000000000 }\n");
+    assert_data_eq!(
+        machine.transcript("list gpu"),
+        str![[r#"
+GPU  NAME            MEMORY     MIG  INSTANCES  PCI           UUID
+  0  H100 80GB HBM3  79.65 GiB  off          0  0000:07:00.0  GPU-aaaaaaaa-0000-4000-8000-000000000000
+exit 0
+
+"#]]
+    );
+    assert_data_eq!(
+        machine.transcript("create instance --type 1g.10gb"),
+        str![[r#"
+! error: GPU 0: MIG is off
+! hint: turn it on: migctl --gpuid 0 enable
+exit 1
+
+"#]]
+    );
+    assert_data_eq!(
+        machine.transcript("--gpuid 0 enable"),
+        str![[r#"
+GPU 0: MIG is on
+exit 0
+
+"#]]
+    );
+    assert_data_eq!(
+        machine.transcript("--gpuid 0 enable"),
+        str![[r#"
+GPU 0: MIG is on already
+exit 0
+
+"#]]
+    );
+    assert_data_eq!(
+        machine.transcript("--gpuid 0 create instance --type 1g.10gb"),
+        str![[r#"
+GPU  GI  CI  TYPE     PLACEMENT  UUID
+  0  13   0  1g.10gb  6:1        MIG-5ae7ecca-f422-55e0-b2dc-807b210850a2
+exit 0
+
+"#]]
+    );
+    assert_data_eq!(
+        machine.transcript("--gpuid 0 create instance --type 3g.40gb --placement 4"),
+        str![[r#"
+! error: GPU 0: 3g.40gb at 4:4 is taken by GPU instance 13 (1g.10gb at 6:1)
+! hint: free for it: 0
+exit 3
+
+"#]]
+    );
+    assert_data_eq!(
+        machine.transcript("--gpuid 0 list instance"),
+        str![[r#"
+GPU 0: NVIDIA H100 80GB HBM3, 8 memory slices, 7 compute slices
+TYPE        ID  FREE  MEMORY     SMS  CE  DEC  ENC  JPG  OFA  PLACEMENTS
+1g.10gb     19  6/7   9.75 GiB    16   1    1    0    1    0  {0,1,2,3,4,5,6}:1
+2g.20gb     14  3/3   19.62 GiB   32   2    2    0    2    0  {0,2,4}:2
+3g.40gb      9  1/2   39.50 GiB   60   3    3    0    3    0  {0,4}:4
+4g.40gb      5  1/1   39.50 GiB   64   4    4    0    4    0  {0}:4
+7g.80gb      0  0/1   79.25 GiB  132   8    7    0    7    1  {0}:8
+1g.10gb+me  20  1/1   9.75 GiB    16   1    1    0    1    1  {0,1,2,3,4,5,6}:1
+1g.20gb     15  3/4   19.62 GiB   26   1    1    0    1    0  {0,2,4,6}:2
+exit 0
+
+"#]]
+    );
+    assert_data_eq!(
+        machine.transcript("--gpuid 0 list config"),
+        str![[r#"
+GPU  GI  CI  TYPE     PLACEMENT  UUID                                      USERS
+  0  13   0  1g.10gb  6:1        MIG-5ae7ecca-f422-55e0-b2dc-807b210850a2  -
+exit 0
+
+"#]]
+    );
+    assert_data_eq!(
+        machine.transcript("--gpuid 0 disable"),
+        str![[r#"
+! error: GPU 0 is cut into 1 instance, which nobody uses
+! hint: destroy them, too: migctl --gpuid 0 disable --destroy-instances
+exit 4
+
+"#]]
+    );
+    assert_data_eq!(
+        machine.transcript("--gpuid 0 destroy instance --all"),
+        str![[r#"
+GPU 0: - destroy GPU instance 13 (1g.10gb at 6:1)
+exit 0
+
+"#]]
+    );
+    assert_data_eq!(
+        machine.transcript("--gpuid 0 list config"),
+        str![[r#"
+no instances
+exit 0
+
+"#]]
+    );
+    assert_data_eq!(
+        machine.transcript("--gpuid 0 disable"),
+        str![[r#"
+GPU 0: MIG is off
+exit 0
+
+"#]]
+    );
+    assert_data_eq!(
+        machine.transcript("--gpuid 0 disable"),
+        str![[r#"
+GPU 0: MIG is off already
+exit 0
+
+"#]]
+    );
+}
+
+#[test]
+fn a_mode_that_waits_for_a_reset_says_so() {
+    let machine = Machine::written("gpus:\n  - model: A100-SXM4-40GB\n");
+    assert_data_eq!(
+        machine.transcript("enable"),
+        str![[r#"
+GPU 0: MIG will be on after a reset
+! error: GPU 0: the new MIG mode is not in force yet
+! hint: GPU 0 needs a reset of this GPU (nvidia-smi --gpu-reset -i 0000:07:00.0), or in a virtual machine a reboot
+exit 6
+
+"#]]
+    );
+    assert_data_eq!(
+        machine.transcript("list gpu"),
+        str![[r#"
+GPU  NAME            MEMORY     MIG                  INSTANCES  PCI           UUID
+  0  A100-SXM4-40GB  40.00 GiB  off, on after reset          0  0000:07:00.0  GPU-e1f1a7b9-1c65-5415-b2d3-e8eaac5b342f
+exit 0
+
+"#]]
+    );
+    assert_data_eq!(
+        machine.transcript("create instance --type 1g.5gb"),
+        str![[r#"
+! error: GPU 0: MIG is not on before the GPU's next reset
+! hint: what it needs: migctl --gpuid 0 enable
+exit 6
+
+"#]]
+    );
+}
+
+#[test]
+fn a_mode_that_waits_for_clients_names_them() {
+    let machine = Machine::written("gpus:\n  - model: H100-80GB-HBM3\n");
+    machine.run_process(0, None, 4711, "python3");
+    assert_data_eq!(
+        machine.transcript("enable"),
+        str![[r#"
+GPU 0: MIG will be on after a reset
+! error: GPU 0: the new MIG mode is not in force yet
+! hint: GPU 0 needs python3 (4711) to stop, then a reset of this GPU (nvidia-smi --gpu-reset -i 0000:07:00.0), or in a virtual machine a reboot
+exit 6
+
+"#]]
+    );
+}
+
+#[test]
+fn idle_instances_go_with_the_mode_only_when_that_is_said() {
+    let machine = Machine::written(
+        &CUT.replace("A100-SXM4-40GB", "H100-80GB-HBM3").replace("20gb", "40gb").replace("5gb", "10gb"),
+    );
+    assert_data_eq!(
+        machine.transcript("disable"),
+        str![[r#"
+! error: GPU 0 is cut into 3 instances, which nobody uses
+! hint: destroy them, too: migctl --gpuid 0 disable --destroy-instances
+exit 4
+
+"#]]
+    );
+    assert_data_eq!(
+        machine.transcript("disable --destroy-instances --dry-run"),
+        str![[r#"
+GPU 0: - destroy GPU instance 7 (1g.10gb at 0:1)
+GPU 0: - destroy GPU instance 8 (1g.10gb at 1:1)
+GPU 0: - destroy GPU instance 2 (3g.40gb at 4:4)
+GPU 0: * disable MIG mode
+exit 0
+
+"#]]
+    );
+    assert_data_eq!(
+        machine.transcript("disable --destroy-instances"),
+        str![[r#"
+GPU 0: MIG is off
+exit 0
+
+"#]]
+    );
+}
+
+#[test]
+fn compute_instances_go_where_there_is_room() {
+    let machine = Machine::written(CUT);
+    // The GPU instance that is there is full, and there is no room for another.
+    assert_data_eq!(
+        machine.transcript("create instance --type 1c.3g.20gb"),
+        str![[r#"
+! error: GPU 0: 3g.20gb (1c.3g.20gb) does not fit: they take 4 memory slices, and 2 are there to have; they take 3 compute slices, and 2 are there to have
+! hint: GPU 0 still takes 2 x 1g.5gb, 1 x 2g.10gb, 1 x 1g.5gb+me or 1 x 1g.10gb
+exit 3
+
+"#]]
+    );
+    machine.run("destroy instance --instanceid 1 --computeid 0");
+    assert_data_eq!(
+        machine.transcript("create instance --type 1c.3g.20gb --count 2"),
+        str![[r#"
+GPU  GI  CI  TYPE        PLACEMENT  UUID
+  0   1   0  1c.3g.20gb  4:4        MIG-a91fdd36-60fb-521f-9787-0ffb9f35b685
+  0   1   1  1c.3g.20gb  4:4        MIG-0f0bbee5-ab10-5db1-8169-d652def50ed2
+exit 0
+
+"#]]
+    );
+    assert_data_eq!(
+        machine.transcript("create instance --type 2c.3g.20gb --in 1"),
+        str![[r#"
+! error: GPU 0: GPU instance 1 (3g.20gb at 4:4) has no room for 2c.3g.20gb
+! hint: in it are 1c.3g.20gb, 1c.3g.20gb
+! hint: it can be cut into 1c.3g.20gb, 2c.3g.20gb, 3g.20gb
+exit 3
+
+"#]]
+    );
+    assert_data_eq!(
+        machine.transcript("create instance --type 1c.3g.20gb --in 1"),
+        str![[r#"
+GPU  GI  CI  TYPE        PLACEMENT  UUID
+  0   1   2  1c.3g.20gb  4:4        MIG-ae8f5a27-9161-5289-9855-fc7914054c67
+exit 0
+
+"#]]
+    );
+    assert_data_eq!(
+        machine.transcript("create instance --type 1c.3g.20gb --in 9"),
+        str![[r#"
+! error: GPU 0 has no GPU instance 9
+! hint: it has GPU instance 11 (1g.5gb at 0:1)
+! hint: it has GPU instance 12 (1g.5gb at 1:1)
+! hint: it has GPU instance 1 (3g.20gb at 4:4)
+exit 7
+
+"#]]
+    );
+    assert_data_eq!(
+        machine.transcript("create instance --type 1c.2g.10gb --in 1"),
+        str![[r#"
+! error: GPU instance 1 is a 3g.20gb: 1c.2g.10gb is no part of it
+exit 3
+
+"#]]
+    );
+    assert_data_eq!(
+        machine.transcript("list config"),
+        str![[r#"
+GPU  GI  CI  TYPE        PLACEMENT  UUID                                      USERS
+  0  11   0  1g.5gb      0:1        MIG-aaaaaaaa-0000-5000-8000-000000000002  -
+  0  12   0  1g.5gb      1:1        MIG-aaaaaaaa-0000-5000-8000-000000000003  -
+  0   1   0  1c.3g.20gb  4:4        MIG-a91fdd36-60fb-521f-9787-0ffb9f35b685  -
+  0   1   1  1c.3g.20gb  4:4        MIG-0f0bbee5-ab10-5db1-8169-d652def50ed2  -
+  0   1   2  1c.3g.20gb  4:4        MIG-ae8f5a27-9161-5289-9855-fc7914054c67  -
+exit 0
+
+"#]]
+    );
+    assert_data_eq!(
+        machine.transcript("destroy instance --instanceid 1 --computeid 1"),
+        str![[r#"
+GPU 0: - destroy compute instance 1 of GPU instance 1 (1c.3g.20gb, MIG-0f0bbee5-ab10-5db1-8169-d652def50ed2)
+exit 0
+
+"#]]
+    );
+    assert_data_eq!(
+        machine.transcript("destroy instance --instanceid 1 --computeid 7"),
+        str![[r#"
+! error: GPU 0: GPU instance 1 (3g.20gb at 4:4) has no compute instance 7
+! hint: it has 0 (1c.3g.20gb, MIG-a91fdd36-60fb-521f-9787-0ffb9f35b685)
+! hint: it has 2 (1c.3g.20gb, MIG-ae8f5a27-9161-5289-9855-fc7914054c67)
+exit 7
+
+"#]]
+    );
+    machine.run("destroy instance --instanceid 11,12");
+    assert_data_eq!(
+        machine.transcript("create instance --type 1c.3g.20gb,2c.3g.20gb,1c.3g.20gb"),
+        str![[r#"
+GPU  GI  CI  TYPE        PLACEMENT  UUID
+  0   2   0  2c.3g.20gb  0:4        MIG-903d25b4-188f-5686-9d33-0b6461371d52
+  0   2   1  1c.3g.20gb  0:4        MIG-d33ff406-c4b3-50d1-94dd-f30bbc0a8714
+  0   1   1  1c.3g.20gb  4:4        MIG-33dd9b0b-71ef-50ed-bc5c-c559be0358ce
+exit 0
+
+"#]]
+    );
+}
+
+#[test]
+fn a_device_goes_by_its_uuid() {
+    let machine = Machine::written(CUT);
+    assert_data_eq!(
+        machine.transcript("destroy instance --uuid MIG-aaaaaaaa-0000-5000-8000-000000000002"),
+        str![[r#"
+GPU 0: - destroy GPU instance 11 (1g.5gb at 0:1)
+exit 0
+
+"#]]
+    );
+    assert_data_eq!(
+        machine.transcript("destroy instance --uuid MIG-aaaaaaaa-0000-5000-8000-000000000002"),
+        str![[r#"
+! error: there is no MIG device MIG-aaaaaaaa-0000-5000-8000-000000000002
+! hint: which there are: migctl list config
+exit 7
+
+"#]]
+    );
+    assert_eq!(machine.world().gpus[0].instances.len(), 2);
+}
+
+#[test]
+fn several_are_created_at_once_or_not_at_all() {
+    let machine = Machine::written(TWO);
+    assert_data_eq!(
+        machine.transcript("--gpuid 1 create instance --type 3g.20gb,1g.5gb,19@2"),
+        str![[r#"
+GPU  GI  CI  TYPE     PLACEMENT  UUID
+  1  13   0  1g.5gb   2:1        MIG-0a9ec553-80d4-5f41-a0c6-43809902ca70
+  1  14   0  1g.5gb   3:1        MIG-e427f7c0-3c91-5bae-ad6e-add11d2de9fb
+  1   1   0  3g.20gb  4:4        MIG-bc6813a3-e3b0-5af0-aad3-88ff39485d5c
+exit 0
+
+"#]]
+    );
+    assert_data_eq!(
+        machine.transcript("--gpuid all create instance --type 2g.10gb --count 2"),
+        str![[r#"
+! error: GPU 1: 2 x 2g.10gb do not fit: they take 4 memory slices, and 2 are there to have; they take 4 compute slices, and 2 are there to have
+! hint: of these fit: 2g.10gb
+! hint: GPU 1 still takes 2 x 1g.5gb, 1 x 2g.10gb, 1 x 1g.5gb+me or 1 x 1g.10gb
+exit 3
+
+"#]]
+    );
+    assert_data_eq!(
+        machine.transcript("--gpuid 0 create instance --type 1g.5gb --count 7"),
+        str![[r#"
+GPU  GI  CI  TYPE    PLACEMENT  UUID
+  0  11   0  1g.5gb  0:1        MIG-52a664fc-bcd3-5260-bb17-31c7041d09b5
+  0  12   0  1g.5gb  1:1        MIG-5b57495b-6289-52c3-b072-428d169e8215
+  0  13   0  1g.5gb  2:1        MIG-6e0cec62-239c-5d15-a98e-0502b95e83fe
+  0  14   0  1g.5gb  3:1        MIG-9faa9799-013d-5c1f-a57d-1d7c21651ac4
+  0   7   0  1g.5gb  4:1        MIG-94c70515-e72b-53f6-92dc-eb36e7e2b85f
+  0   8   0  1g.5gb  5:1        MIG-fa42555d-341a-5675-8c6b-f18cd0656bd6
+  0   9   0  1g.5gb  6:1        MIG-22e3df70-25d4-5c6a-8a12-c027370b73d4
+exit 0
+
+"#]]
+    );
+    assert_eq!(machine.world().gpus[1].instances.len(), 3, "nothing was created on the GPU that had room, either");
+    assert_data_eq!(
+        machine.transcript("--gpuid 1 create instance --type 1g.5gb --no-compute"),
+        str![[r#"
+GPU  GI  CI  TYPE    PLACEMENT  UUID
+  1  11  -   1g.5gb  0:1        -
+exit 0
+
+"#]]
+    );
+    assert_data_eq!(
+        machine.transcript("--gpuid 1 list config"),
+        str![[r#"
+GPU  GI  CI  TYPE     PLACEMENT  UUID                                      USERS
+  1  11   -  1g.5gb   0:1        -                                         -
+  1  13   0  1g.5gb   2:1        MIG-0a9ec553-80d4-5f41-a0c6-43809902ca70  -
+  1  14   0  1g.5gb   3:1        MIG-e427f7c0-3c91-5bae-ad6e-add11d2de9fb  -
+  1   1   0  3g.20gb  4:4        MIG-bc6813a3-e3b0-5af0-aad3-88ff39485d5c  -
+exit 0
+
+"#]]
+    );
+}
+
+#[test]
+fn gpus_are_named_in_every_way() {
+    let machine = Machine::new("a100-mixed");
+    for name in ["0", "GPU-aaaaaaaa-0000-4000-8000-000000000000", "0000:3b:00.0", "3B:00.0", "00000000:3B:00.0"] {
+        let answer = machine.json(&format!("--gpuid {name} list config"));
+        assert_eq!(answer["gpus"][0]["index"], 0, "{name}");
+        assert_eq!(answer["gpus"].as_array().unwrap().len(), 1, "{name}");
+    }
+    assert_eq!(machine.json("--gpuid all list config")["gpus"].as_array().unwrap().len(), 4);
+    assert_eq!(machine.json("--gpuid 3,0 list config")["gpus"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn a_dry_run_touches_nothing() {
+    let machine = Machine::written(CUT);
+    machine.write("layout.yaml", "version: v1\nmig-configs:\n  half:\n    - devices: all\n      mig-enabled: true\n      mig-devices: { 3g.20gb: 2 }\n");
+    let off = Machine::written("gpus:\n  - model: H100-80GB-HBM3\n");
+    for (machine, line) in [
+        (&off, "enable"),
+        (&machine, "disable --destroy-instances"),
+        (&machine, "create instance --type 2g.10gb"),
+        (&machine, "destroy instance --all"),
+        (&machine, "apply -f layout.yaml"),
+    ] {
+        let output = machine.run(&format!("--dry-run {line}"));
+        assert!(output.status.success() && !output.stdout.is_empty(), "{line}: {}", machine.told(&output));
+        assert_eq!(machine.changes(), 0, "{line}");
+        let answer = machine.json(&format!("--dry-run {line}"));
+        assert_eq!(answer["dry_run"], true, "{line}");
+        assert_ne!(answer["gpus"][0]["left"], serde_json::json!([]), "{line}");
+    }
+    assert!(!machine.path("node.lock").exists(), "a dry run takes no lock");
+}
+
+#[test]
+fn json_says_what_was_done() {
+    let machine = Machine::written(CUT);
+    assert_data_eq!(
+        machine.transcript("-o json create instance --type 2g.10gb"),
+        str![[r#"
+{
+  "dry_run": false,
+  "gpus": [
+    {
+      "index": 0,
+      "uuid": "GPU-aaaaaaaa-0000-4000-8000-000000000000",
+      "done": [
+        {
+          "step": "create-gpu-instance",
+          "profile": "2g.10gb",
+          "placement": {
+            "start": 2,
+            "size": 2
+          },
+          "compute": [
+            "2g.10gb"
+          ],
+          "created": {
+            "id": 6,
+            "profile": "2g.10gb",
+            "placement": {
+              "start": 2,
+              "size": 2
+            },
+            "compute_instances": [
+              {
+                "id": 0,
+                "profile": "2g.10gb",
+                "uuid": "MIG-57b4b551-6dab-5c93-9e47-d9656235d34c",
+                "placement": {
+                  "start": 0,
+                  "size": 2
+                }
+              }
+            ]
+          }
+        }
+      ],
+      "failed": null,
+      "left": [],
+      "needs": null
+    }
+  ]
+}
+exit 0
+
+"#]]
+    );
+    assert_data_eq!(
+        machine.transcript("-o json list config"),
+        str![[r#"
+{
+  "gpus": [
+    {
+      "index": 0,
+      "uuid": "GPU-aaaaaaaa-0000-4000-8000-000000000000",
+      "name": "NVIDIA A100-SXM4-40GB",
+      "mig_enabled": true,
+      "instances": [
+        {
+          "id": 11,
+          "profile": "1g.5gb",
+          "placement": {
+            "start": 0,
+            "size": 1
+          },
+          "users": [],
+          "compute_instances": [
+            {
+              "id": 0,
+              "profile": "1g.5gb",
+              "uuid": "MIG-aaaaaaaa-0000-5000-8000-000000000002",
+              "placement": {
+                "start": 0,
+                "size": 1
+              },
+              "users": []
+            }
+          ]
+        },
+        {
+          "id": 12,
+          "profile": "1g.5gb",
+          "placement": {
+            "start": 1,
+            "size": 1
+          },
+          "users": [],
+          "compute_instances": [
+            {
+              "id": 0,
+              "profile": "1g.5gb",
+              "uuid": "MIG-aaaaaaaa-0000-5000-8000-000000000003",
+              "placement": {
+                "start": 0,
+                "size": 1
+              },
+              "users": []
+            }
+          ]
+        },
+        {
+          "id": 6,
+          "profile": "2g.10gb",
+          "placement": {
+            "start": 2,
+            "size": 2
+          },
+          "users": [],
+          "compute_instances": [
+            {
+              "id": 0,
+              "profile": "2g.10gb",
+              "uuid": "MIG-57b4b551-6dab-5c93-9e47-d9656235d34c",
+              "placement": {
+                "start": 0,
+                "size": 2
+              },
+              "users": []
+            }
+          ]
+        },
+        {
+          "id": 1,
+          "profile": "3g.20gb",
+          "placement": {
+            "start": 4,
+            "size": 4
+          },
+          "users": [],
+          "compute_instances": [
+            {
+              "id": 0,
+              "profile": "3g.20gb",
+              "uuid": "MIG-aaaaaaaa-0000-5000-8000-000000000001",
+              "placement": {
+                "start": 0,
+                "size": 3
+              },
+              "users": []
+            }
+          ]
+        }
+      ]
+    }
+  ]
+}
+exit 0
+
+"#]]
+    );
+    assert_data_eq!(
+        machine.transcript("-o yaml destroy instance --instanceid 12"),
+        str![[r#"
+dry_run: false
+gpus:
+- index: 0
+  uuid: GPU-aaaaaaaa-0000-4000-8000-000000000000
+  done:
+  - step: destroy-gpu-instance
+    gpu_instance: 12
+    profile: 1g.5gb
+    placement:
+      start: 1
+      size: 1
+    compute_instances:
+    - - 0
+      - MIG-aaaaaaaa-0000-5000-8000-000000000003
+  failed: null
+  left: []
+  needs: null
+exit 0
+
+"#]]
+    );
+    assert_data_eq!(
+        machine.transcript("-o json list gpu"),
+        str![[r#"
+{
+  "driver": {
+    "version": "580.159.04",
+    "nvml": "13.580.159.04"
+  },
+  "gpus": [
+    {
+      "index": 0,
+      "uuid": "GPU-aaaaaaaa-0000-4000-8000-000000000000",
+      "name": "NVIDIA A100-SXM4-40GB",
+      "pci_address": "0000:07:00.0",
+      "memory_bytes": 42949672960,
+      "mig": {
+        "supported": true,
+        "enabled": true,
+        "pending": null
+      },
+      "instances": 3,
+      "fault": null
+    }
+  ],
+  "unreadable": []
+}
+exit 0
+
+"#]]
+    );
+}
