@@ -1,5 +1,7 @@
 //! The GPU that statements are tried on, and what they ask of it first.
 
+use std::rc::Rc;
+
 use crate::{
     call::{Verdict, broken, skip},
     code::Code,
@@ -16,7 +18,7 @@ const COMPUTE_INDICES: u32 = 16;
 /// One GPU of an initialized library.
 pub struct Gpu {
     /// The library.
-    pub nvml: Nvml,
+    pub nvml: Rc<Nvml>,
     /// The GPU.
     pub device: Device,
     /// Its index.
@@ -54,7 +56,13 @@ impl Gpu {
             return skip(format!("there is no GPU {index}"));
         }
         let device = nvml.by_index(index).value()?;
-        Ok(Self { nvml, device, index })
+        Ok(Self { nvml: Rc::new(nvml), device, index })
+    }
+
+    /// The same GPU, looked up once more: a change of mode or a reset may have made its handle invalid.
+    pub fn again(&self) -> Verdict<Self> {
+        let device = self.nvml.by_index(self.index).value()?;
+        Ok(Self { nvml: Rc::clone(&self.nvml), device, index: self.index })
     }
 
     /// Current and pending MIG mode, if it can have one.
@@ -190,6 +198,17 @@ impl Gpu {
             }
         }
         Ok(found)
+    }
+
+    /// The MIG device of a compute instance, by the ids of both.
+    pub fn slice_of(&self, instance: u32, compute: u32) -> Verdict<Device> {
+        for (_, device) in self.slices()? {
+            let ids = (self.nvml.gpu_instance_id(device).value()?, self.nvml.compute_instance_id(device).value()?);
+            if ids == (instance, compute) {
+                return Ok(device);
+            }
+        }
+        broken(format!("no MIG device has the GPU instance {instance} and compute instance {compute}"))
     }
 
     /// The UUIDs of the MIG devices.

@@ -15,7 +15,7 @@ use clap::Parser;
 use libtest_mimic::{Completion, Failed, Trial};
 
 use crate::{
-    bench::{Bench, restore},
+    bench::{Bench, Outside, restore},
     call::{Stop, Verdict, broken},
     gpu::{Gpu, TEXT},
     nvml::Nvml,
@@ -51,6 +51,9 @@ pub struct Options {
     /// Print what is tried.
     #[arg(long, hide = true)]
     pub describe: bool,
+    /// Print the UUIDs of the MIG devices.
+    #[arg(long, hide = true)]
+    pub uuids: bool,
     /// As every Rust test takes them.
     #[command(flatten)]
     pub tests: libtest_mimic::Arguments,
@@ -194,18 +197,21 @@ fn end_of(child: &mut Child, late: bool) -> Result<(Option<u8>, String), String>
 const FOUND: &str = "found MIG mode ";
 
 /// What a child does, if this process is one.
-pub fn child(options: &Options) -> Option<ExitCode> {
+pub fn child(options: &Options, outside: Option<&'static Outside>) -> Option<ExitCode> {
     let library = options.library.as_deref();
     let open = || match library {
         Some(path) => Nvml::load(path).map_err(Stop::Broken),
         None => broken("no library: give --library PATH"),
     };
     let verdict = if let Some(name) = &options.only {
-        open().and_then(|nvml| attempt(nvml, options, name))
+        open().and_then(|nvml| attempt(nvml, options, name, outside))
     } else if let Some(mode) = options.restore {
         open().and_then(|nvml| Gpu::open(nvml, options.gpu)).and_then(|gpu| restore(&gpu, mode))
     } else if options.describe {
         open().and_then(|nvml| Gpu::open(nvml, options.gpu)).and_then(|gpu| describe(&gpu))
+    } else if options.uuids {
+        let gpu = open().and_then(|nvml| Gpu::open(nvml, options.gpu));
+        gpu.and_then(|gpu| gpu.slice_uuids()).map(|uuids| uuids.iter().for_each(|uuid| say(uuid)))
     } else {
         return None;
     };
@@ -220,7 +226,7 @@ pub fn child(options: &Options) -> Option<ExitCode> {
     Some(ExitCode::from(code))
 }
 
-fn attempt(nvml: Nvml, options: &Options, name: &str) -> Verdict {
+fn attempt(nvml: Nvml, options: &Options, name: &str, outside: Option<&'static Outside>) -> Verdict {
     let Some((chapter, statement)) = crate::statements::find(name) else {
         return broken(format!("there is no statement {name}"));
     };
@@ -235,12 +241,26 @@ fn attempt(nvml: Nvml, options: &Options, name: &str) -> Verdict {
         Try::Mode(run) => (run, false),
         Try::Life(run) => (run, true),
     };
-    let bench = Bench::take(gpu, options.writable)?;
+    let bench = Bench::take(gpu, options.writable, outside)?;
     say(&format!("{FOUND}{}", bench.found()));
     let verdict = if switch_on { bench.switch_on().and_then(|()| run(&bench)) } else { run(&bench) };
     match (verdict, bench.give_back()) {
         (Err(Stop::Broken(why)), Err(Stop::Broken(also))) => broken(format!("{why}\nand afterwards: {also}")),
         (verdict, given_back) => verdict.and(given_back),
+    }
+}
+
+/// The UUIDs of the MIG devices, as another process sees them.
+pub fn uuids_elsewhere() -> Verdict<Vec<String>> {
+    let own = std::env::current_exe().map_err(|error| Stop::Broken(format!("this program's own path: {error}")))?;
+    let arguments = std::env::args_os().skip(1).take_while(|argument| argument != "--only");
+    let mut command = Command::new(own);
+    command.args(arguments).arg("--uuids").stdin(Stdio::null());
+    let outcome = Outcome::of(command).map_err(Stop::Broken)?;
+    if outcome.code == Some(HELD) {
+        Ok(outcome.said.lines().map(str::to_owned).collect())
+    } else {
+        broken(format!("another process: {} {}", outcome.end, outcome.said))
     }
 }
 

@@ -12,7 +12,7 @@ use contract::{
 
 fn main() -> ExitCode {
     let mut options = Options::parse();
-    if let Some(code) = child(&options) {
+    if let Some(code) = child(&options, None) {
         return code;
     }
     let Some(library) = options.library else {

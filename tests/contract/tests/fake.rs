@@ -12,9 +12,11 @@ use std::{
 
 use clap::Parser as _;
 use contract::{
+    bench::Outside,
     harness::{Options, Prepare, Target, child, say},
     statements::CHAPTERS,
 };
+use fake_nvml::{Process, Refused, Store, StoreError, World};
 use tempfile::TempDir;
 
 /// Scene, GPU, and the chapters that it is there for.
@@ -33,7 +35,10 @@ const SCENES: &[(&str, u32, &[&str])] = &[
     ("sixty-four-by-seven", 63, &["library", "device", "cut"]),
     ("no-gpus", 0, &["library"]),
     ("not-mig-capable", 0, &["library", "device", "events", "without_mig"]),
-    ("empty", 0, &["profiles", "life", "compute"]),
+    ("empty", 0, &["profiles", "mode", "life", "compute"]),
+    ("a100-off", 0, &["profiles", "off", "mode"]),
+    ("a30-on", 0, &["mode", "life", "compute"]),
+    ("rtx-pro-6000-on", 0, &["mode", "life", "compute"]),
 ];
 
 static HELD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
@@ -51,7 +56,9 @@ fn library() -> PathBuf {
 
 /// A machine of the scene's, new for each statement.
 fn machine(scene: &str) -> Arc<Prepare> {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenes").join(format!("{scene}.yaml"));
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = ["scenes", "../scenes"].iter().map(|folder| here.join(folder).join(format!("{scene}.yaml")));
+    let file = files.find(|file| file.is_file()).expect("a scene of that name");
     Arc::new(move || {
         let folder = TempDir::with_prefix("contract").map_err(|error| format!("a temporary directory: {error}"))?;
         let state = folder.path().join("state").into_os_string();
@@ -60,9 +67,32 @@ fn machine(scene: &str) -> Arc<Prepare> {
     })
 }
 
+const OUTSIDE: Outside = Outside {
+    start_process: |pid, gpu, within| {
+        let (instance, compute) = within.unzip();
+        let process = Process { pid, name: "contract".to_owned(), memory: 1 << 20, graphics: false, instance, compute };
+        change(|world| world.add_process(index(gpu), process))
+    },
+    end_process: |pid| change(|world| world.remove_process(pid)),
+    reset: |gpu| change(|world| world.reset_gpu(index(gpu))),
+};
+
+fn index(gpu: u32) -> usize {
+    usize::try_from(gpu).unwrap()
+}
+
+/// In the child: changes the machine that its library sees.
+fn change(edit: impl FnOnce(&mut World) -> Result<(), Refused>) -> Result<(), String> {
+    let state = std::env::var_os("FAKE_NVML_STATE").ok_or("no FAKE_NVML_STATE")?;
+    let missing = || Err(StoreError::Scene("the machine is gone".to_owned()));
+    let (store, _, _) = Store::open(Path::new(&state), missing).map_err(|error| error.to_string())?;
+    let changed = store.change(|world| Ok(edit(world))).map_err(|error| error.to_string())?;
+    changed.map_err(|refused| refused.to_string())
+}
+
 fn main() -> ExitCode {
     let options = Options::parse();
-    if let Some(code) = child(&options) {
+    if let Some(code) = child(&options, Some(&OUTSIDE)) {
         return code;
     }
     let mut trials = Vec::new();

@@ -2,7 +2,7 @@
 
 use super::{Statement, statements};
 use crate::{
-    call::{Verdict, equal, holds, skip},
+    call::{Verdict, broken, equal, holds, skip},
     code::Code,
     gpu::{Gpu, TEXT, is_uuid},
     nvml::MEMORY_V2,
@@ -106,7 +106,7 @@ fn mig_devices_have_their_profiles_attributes(gpu: &Gpu) -> Verdict {
         let found = gpu.nvml.compute_instance_info(compute).value()?.profile;
         let known = gpu.compute_offers(instance)?;
         let Some(compute) = known.iter().find(|offer| offer.profile.id == found) else {
-            return crate::call::broken(format!("compute instance {id} has the profile {found}, which is not offered"));
+            return broken(format!("compute instance {id} has the profile {found}, which is not offered"));
         };
         let attributes = gpu.nvml.attributes(device).value()?;
         let of = |what: &str| format!("{what} of MIG device {index} ({})", compute.name);
@@ -192,12 +192,12 @@ fn compute_instances_are_found_by_their_ids(gpu: &Gpu) -> Verdict {
         let mut ids = Vec::new();
         for (offer, compute) in gpu.computes(instance)? {
             let info = gpu.nvml.compute_instance_info(compute).value()?;
-            // The header has "parent device", but the second version names the MIG device: NVIDIA's DRA driver takes
-            // its UUID from there.
-            gpu.nvml.is_mig_device(info.device).on("the device of a compute instance").gives(1)?;
-            gpu.nvml.parent(info.device).gives(gpu.device)?;
-            gpu.nvml.compute_instance_id(info.device).gives(info.id)?;
-            gpu.nvml.gpu_instance_id(info.device).gives(gpu.nvml.gpu_instance_info(instance).value()?.id)?;
+            // "Parent device", says the header. NVIDIA's DRA driver took it for the MIG device until it was mended.
+            let own = gpu.slice_of(gpu.nvml.gpu_instance_info(instance).value()?.id, info.id)?;
+            holds(
+                "the device of a compute instance is its GPU or its MIG device",
+                [gpu.device, own].contains(&info.device),
+            )?;
             equal(
                 "the GPU instance of a compute instance",
                 gpu.nvml.gpu_instance_info(info.gpu_instance).value()?,
