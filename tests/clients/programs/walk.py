@@ -6,6 +6,8 @@ import sys
 
 import pynvml as nvml
 
+NO_INSTANCE = 0xFFFFFFFF
+
 
 def text(value):
     return value.decode() if isinstance(value, bytes) else value
@@ -110,6 +112,23 @@ def instances(device):
     return sorted(found, key=lambda instance: instance["id"])
 
 
+def processes(device):
+    """Who uses the GPU, or a slice of it."""
+    found = []
+    kinds = (nvml.nvmlDeviceGetComputeRunningProcesses, False), (nvml.nvmlDeviceGetGraphicsRunningProcesses, True)
+    for call, graphics in kinds:
+        for process in call(device):
+            found.append({
+                "pid": process.pid,
+                "name": text(nvml.nvmlSystemGetProcessName(process.pid)),
+                "memory": process.usedGpuMemory,
+                "graphics": graphics,
+                "instance": None if process.gpuInstanceId == NO_INSTANCE else process.gpuInstanceId,
+                "compute": None if process.computeInstanceId == NO_INSTANCE else process.computeInstanceId,
+            })
+    return sorted(found, key=lambda process: process["pid"])
+
+
 def gpu(index):
     device = unless({nvml.NVML_ERROR_GPU_IS_LOST}, nvml.nvmlDeviceGetHandleByIndex, index)
     if device is None:
@@ -127,19 +146,23 @@ def gpu(index):
         "lost": False,
         "mig": mode and {"current": bool(mode[0]), "pending": bool(mode[1])},
         "instances": instances(device) if mode else [],
+        "processes": processes(device),
     }
 
 
-def main():
-    nvml.nvmlInit()
-    machine = {
+def machine():
+    return {
         "driver": text(nvml.nvmlSystemGetDriverVersion()),
         "nvml": text(nvml.nvmlSystemGetNVMLVersion()),
         "cuda": nvml.nvmlSystemGetCudaDriverVersion_v2(),
         "gpus": [gpu(index) for index in range(nvml.nvmlDeviceGetCount())],
     }
+
+
+def main():
+    nvml.nvmlInit()
+    json.dump(machine(), sys.stdout, indent=2)
     nvml.nvmlShutdown()
-    json.dump(machine, sys.stdout, indent=2)
 
 
 if __name__ == "__main__":
