@@ -13,7 +13,7 @@ use crate::{
     handle::{Device, Handle},
     session,
     structs::{EventData, EventDataV1},
-    world::{Event, Permission, World},
+    world::{Event, Gpu, Permission, World},
 };
 
 /// What driver 580 supports on an H200.
@@ -31,11 +31,10 @@ impl World {
     /// Something happens to a GPU, which those who wait for it learn.
     pub(crate) fn raise(&mut self, index: usize, kind: u64, data: u64, instance: Option<u32>, compute: Option<u32>) {
         let serial = self.serial();
-        let Some(gpu) = self.gpus.get(index).map(|gpu| gpu.uuid.clone()) else { return };
         if self.events.len() >= KEPT {
             self.events.pop_front();
         }
-        self.events.push_back(Event { serial, gpu, kind, data, instance, compute });
+        self.events.push_back(Event { serial, gpu: index, kind, data, instance, compute });
     }
 }
 
@@ -145,7 +144,8 @@ fn news(world: &World, set: Handle) -> Option<Answer<EventData>> {
     for event in world.events.iter().filter(|event| event.serial >= next) {
         // Not to be looked at again, whoever it is for.
         set.next = event.serial.wrapping_add(1);
-        if let Some(data) = set.gpus.get(&event.gpu).and_then(|wish| meant(world, wish, event)) {
+        let Some(gpu) = world.gpus.get(event.gpu) else { continue };
+        if let Some(data) = set.gpus.get(&gpu.uuid).and_then(|wish| meant(world, gpu, wish, event)) {
             return Some(Ok(data));
         }
     }
@@ -153,15 +153,14 @@ fn news(world: &World, set: Handle) -> Option<Answer<EventData>> {
 }
 
 /// The event, when it is meant for who wished this.
-fn meant(world: &World, wish: &Wish, event: &Event) -> Option<EventData> {
+fn meant(world: &World, gpu: &Gpu, wish: &Wish, event: &Event) -> Option<EventData> {
     // Those who may not look at instances hear only of what befalls the whole GPU.
     let hidden = event.instance.is_some() && world.permission < Permission::Monitor;
     if event.serial < wish.since || event.kind & wish.kinds == 0 || hidden {
         return None;
     }
-    let (index, gpu) = world.gpus.iter().enumerate().find(|(_, gpu)| gpu.uuid == event.gpu)?;
     Some(EventData {
-        device: Handle::of_gpu(index, gpu),
+        device: Handle::of_gpu(event.gpu, gpu),
         eventType: event.kind,
         eventData: event.data,
         gpuInstanceId: event.instance.unwrap_or(NO_INSTANCE),

@@ -96,47 +96,37 @@ pub fn copy_library(root: &Path, from: &Path) -> Done {
     fs::rename(draft, &path).map_err(|source| LayoutError::Io { path, source })
 }
 
-/// What a state directory remembers of where its machine was laid out.
-#[derive(Serialize, Deserialize)]
-pub(crate) struct Record {
-    pub(crate) layout: Layout,
-    /// The number of the world that the files show.
-    pub(crate) shows: u64,
-}
-
 /// A layout and what is in it, before a change.
 pub(crate) struct Following {
-    record: Record,
-    before: Entries,
+    layout: Layout,
+    /// Nothing when the files show something else.
+    before: Option<Entries>,
 }
 
 impl Following {
-    pub(crate) fn new(record: Record, world: &World) -> Self {
-        let before = entries(world, &record.layout);
-        Self { record, before }
+    /// A layout whose files show this world, or when they don't are to be made anew: a process killed while it changed
+    /// the machine leaves such.
+    pub(crate) fn new(layout: Layout, world: &World, shown: bool) -> Self {
+        let before = shown.then(|| entries(world, &layout));
+        Self { layout, before }
     }
 
-    /// Makes the files show the world after a change from `old` to `new`. A process killed at an earlier change has left
-    /// other files than `before`: then all of them are made anew.
-    pub(crate) fn change(mut self, world: &World, old: u64, new: u64) -> Done<Record> {
-        let root = Root { layout: &self.record.layout };
-        if !self.record.layout.root.is_dir() {
-            return Err(LayoutError::NoDirectory { path: self.record.layout.root });
+    /// Makes the files show the world after a change.
+    pub(crate) fn change(self, world: &World) -> Done {
+        let root = Root { layout: &self.layout };
+        if !self.layout.root.is_dir() {
+            return Err(LayoutError::NoDirectory { path: self.layout.root });
         }
-        if self.record.shows == old {
-            let after = entries(world, &self.record.layout);
-            for name in self.before.keys().filter(|name| !after.contains_key(*name)) {
-                root.remove(name)?;
-            }
-            for (name, entry) in after.iter().filter(|(name, entry)| self.before.get(*name) != Some(entry)) {
-                root.put(name, entry)?;
-            }
-        } else {
+        let Some(before) = self.before else {
             root.clear(false)?;
-            root.all(world)?;
+            return root.all(world);
+        };
+        let after = entries(world, &self.layout);
+        for name in before.keys().filter(|name| !after.contains_key(*name)) {
+            root.remove(name)?;
         }
-        self.record.shows = new;
-        Ok(self.record)
+        let mut changed = after.iter().filter(|(name, entry)| before.get(*name) != Some(entry));
+        changed.try_for_each(|(name, entry)| root.put(name, entry))
     }
 }
 
@@ -229,7 +219,7 @@ impl Root<'_> {
         write(path, "")
     }
 
-    /// Takes a file away, and the directories that are empty without it.
+    /// Takes a file away, and the directories of instances that are empty without it.
     fn remove(&self, name: &str) -> Done {
         let Some(path) = self.reach(name, false)? else { return Ok(()) };
         match fs::remove_file(&path) {
@@ -238,7 +228,11 @@ impl Root<'_> {
             }
             _ => {}
         }
-        let own = path.ancestors().skip(1).take_while(|folder| *folder != self.layout.root);
+        // An instance's own; those above it stay, as they do with a driver.
+        let own = path.ancestors().skip(1).take_while(|folder| {
+            let name = folder.file_name().map(std::ffi::OsStr::to_string_lossy).unwrap_or_default();
+            name.starts_with("gi") || name.starts_with("ci")
+        });
         let _ = own.map(fs::remove_dir).take_while(Result::is_ok).count();
         Ok(())
     }

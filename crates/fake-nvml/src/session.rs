@@ -21,7 +21,7 @@ use crate::{
 /// A machine as this process sees it.
 pub(crate) struct Session {
     store: Arc<Store>,
-    world: World,
+    world: Arc<World>,
     generation: u64,
     /// How often `nvmlInit` was called without its `nvmlShutdown`.
     users: u32,
@@ -279,7 +279,7 @@ fn reload() -> Answer {
     if session.store.control().generation() == session.generation {
         return Ok(());
     }
-    match session.store.read() {
+    match session.store.snapshot() {
         Ok((world, generation)) => {
             session.world = world;
             session.generation = generation;
@@ -322,17 +322,15 @@ impl Session {
         let path = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let (scene, state) = (path("FAKE_NVML_SCENE"), path("FAKE_NVML_STATE"));
         let create = || first_world(scene.as_deref());
-        let (store, world, generation) = match &state {
+        let store = match &state {
             Some(directory) => match (Store::open(directory, create), &scene) {
                 (Err(StoreError::Scene(reason)), None) if reason.is_empty() => return Err(OpenError::NoScene),
-                (opened, _) => opened?,
+                (opened, _) => opened?.0,
             },
             None if scene.is_none() => return Err(OpenError::NoScene),
-            None => {
-                let world = create()?;
-                (Store::private(world.clone())?, world, 1)
-            }
+            None => Store::private(create()?)?,
         };
+        let (world, generation) = store.snapshot()?;
         Ok(Self { store: Arc::new(store), world, generation, users: 1 })
     }
 }

@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
     ptr::NonNull,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
@@ -27,13 +27,13 @@ use rustix::{
 use crate::{
     faults::MAX_FAULTS,
     function::{Function, NAMES},
-    layout::{self, Following, Layout, LayoutError, Record},
+    layout::{self, Following, Layout, LayoutError},
     outside::Refused,
     world::World,
 };
 
 /// Changes with anything that `control` or `world.*` hold, so that an older state directory is told from a broken one.
-const MAGIC: u64 = u64::from_le_bytes(*b"fkNVML\0\x02");
+const MAGIC: u64 = u64::from_le_bytes(*b"fkNVML\0\x03");
 const SIZE: usize = size_of::<Page>();
 
 #[repr(C)]
@@ -43,6 +43,8 @@ struct Page {
     /// Moves with every change: a futex that waiters for events sleep on.
     changes: AtomicU32,
     padding: AtomicU32,
+    /// The number of the world that the laid out files show.
+    laid_out: AtomicU64,
     hits: [AtomicU64; MAX_FAULTS],
     calls: [AtomicU64; NAMES.len()],
 }
@@ -140,14 +142,10 @@ impl Drop for Control {
 /// A machine: its page of counters, and where its world is.
 pub struct Store {
     control: Control,
-    home: Home,
-}
-
-enum Home {
-    /// In this process only.
-    Private(Mutex<World>),
-    /// In a directory that other processes know too.
-    Shared(PathBuf),
+    /// The state directory; a machine without one is this process's own.
+    directory: Option<PathBuf>,
+    /// The last world that this process has seen, and its number. Of a private machine it is the only one.
+    seen: Mutex<(Arc<World>, u64)>,
 }
 
 /// Why a machine cannot be had.
@@ -185,7 +183,7 @@ impl Store {
     pub fn private(world: World) -> Result<Self, StoreError> {
         let control = Control::map(None).map_err(|source| StoreError::Io { directory: PathBuf::new(), source })?;
         control.publish(1);
-        Ok(Self { control, home: Home::Private(Mutex::new(world)) })
+        Ok(Self { control, directory: None, seen: Mutex::new((Arc::new(world), 1)) })
     }
 
     /// The machine of this directory; made by `create` when there is none yet.
@@ -217,9 +215,9 @@ impl Store {
         if control.page().magic.load(Ordering::Relaxed) != MAGIC {
             return Err(foreign("its control file is of another version"));
         }
-        let store = Self { control, home: Home::Shared(directory.to_owned()) };
-        let (world, generation) = store.read()?;
-        Ok((store, world, generation))
+        let (world, generation) = read_world(directory, &control)?;
+        let seen = Mutex::new((Arc::new(world.clone()), generation));
+        Ok((Self { control, directory: Some(directory.to_owned()), seen }, world, generation))
     }
 
     /// Writes a first world, then the page: the machine exists once the page has its name.
@@ -242,27 +240,21 @@ impl Store {
 
     /// The world that is now, and its number.
     pub fn read(&self) -> Result<(World, u64), StoreError> {
-        let directory = match &self.home {
-            Home::Private(world) => {
-                let world = world.lock().unwrap_or_else(PoisonError::into_inner);
-                return Ok((world.clone(), self.control.generation()));
-            }
-            Home::Shared(directory) => directory,
-        };
-        loop {
-            let generation = self.control.generation();
-            let foreign = |reason| StoreError::Foreign { directory: directory.clone(), reason };
-            match fs::read(world_path(directory, generation)) {
-                Ok(bytes) => {
-                    let world = postcard::from_bytes(&bytes).map_err(|_| foreign("its world is not readable"))?;
-                    return Ok((world, generation));
-                }
-                // A change came between the two reads, and took the older file away.
-                Err(error) if error.kind() == io::ErrorKind::NotFound && generation != self.control.generation() => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(foreign("its world is gone")),
-                Err(source) => return Err(StoreError::Io { directory: directory.clone(), source }),
-            }
+        self.snapshot().map(|(world, generation)| (World::clone(&world), generation))
+    }
+
+    /// The same, shared with whoever else in this process looks at it.
+    pub(crate) fn snapshot(&self) -> Result<(Arc<World>, u64), StoreError> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(directory) = self.directory.as_ref().filter(|_| seen.1 != self.control.generation()) {
+            let (world, generation) = read_world(directory, &self.control)?;
+            *seen = (Arc::new(world), generation);
         }
+        Ok(seen.clone())
+    }
+
+    fn remember(&self, world: Arc<World>, generation: u64) {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = (world, generation);
     }
 
     /// Changes the world for all processes of the machine; one change at a time. What `edit` refuses changes nothing.
@@ -272,29 +264,29 @@ impl Store {
 
     /// [`Self::change`] with the caller's own kind of error.
     pub(crate) fn edit<T, E: From<StoreError>>(&self, edit: impl FnOnce(&mut World) -> Result<T, E>) -> Result<T, E> {
-        let directory = match &self.home {
-            Home::Private(place) => {
-                let mut place = place.lock().unwrap_or_else(PoisonError::into_inner);
-                let mut world = place.clone();
-                let result = edit(&mut world)?;
-                *place = world;
-                self.control.publish(self.control.generation() + 1);
-                return Ok(result);
-            }
-            Home::Shared(directory) => directory,
+        let Some(directory) = &self.directory else {
+            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut world = World::clone(&seen.0);
+            let result = edit(&mut world)?;
+            *seen = (Arc::new(world), seen.1 + 1);
+            self.control.publish(seen.1);
+            return Ok(result);
         };
         let failed = |source| StoreError::Io { directory: directory.clone(), source };
         let _lock = lock(directory).map_err(failed)?;
-        let (mut world, generation) = self.read()?;
-        let laid_out = read_record(directory).map(|record| Following::new(record, &world));
+        let (before, generation) = self.snapshot()?;
+        let shown = self.control.page().laid_out.load(Ordering::Relaxed) == generation;
+        let files = read_layout(directory).map(|layout| Following::new(layout, &before, shown));
+        let mut world = World::clone(&before);
         let result = edit(&mut world)?;
         write_world(directory, generation + 1, &world).map_err(failed)?;
         self.control.publish(generation + 1);
         // Whether the files follow or not, the change is made: a root that this process cannot see or write to stays
         // behind, and whoever changes the machine next and can makes up for it.
-        if let Some(Ok(record)) = laid_out.map(|files| files.change(&world, generation, generation + 1)) {
-            let _ = write_record(directory, &record);
+        if let Some(Ok(())) = files.map(|files| files.change(&world)) {
+            self.control.page().laid_out.store(generation + 1, Ordering::Relaxed);
         }
+        self.remember(Arc::new(world), generation + 1);
         // The change is made: what is left over is not worth a failure. A process killed here leaves a file that the
         // next change takes away.
         for old in fs::read_dir(directory).into_iter().flatten().flatten() {
@@ -307,26 +299,45 @@ impl Store {
     }
 
     /// Lays the machine's files out, and keeps them as it is from now on.
-    pub fn lay_out(&self, layout: Layout) -> Result<(), StoreError> {
-        let Home::Shared(directory) = &self.home else {
-            return Ok(layout::lay_out(&self.read()?.0, &layout)?);
+    pub fn lay_out(&self, layout: &Layout) -> Result<(), StoreError> {
+        let Some(directory) = &self.directory else {
+            return Ok(layout::lay_out(&self.snapshot()?.0, layout)?);
         };
         let failed = |source| StoreError::Io { directory: directory.clone(), source };
         let _lock = lock(directory).map_err(failed)?;
-        let (world, shows) = self.read()?;
-        layout::lay_out(&world, &layout)?;
-        write_record(directory, &Record { layout, shows }).map_err(failed)
+        let (world, generation) = self.snapshot()?;
+        layout::lay_out(&world, layout)?;
+        write_layout(directory, layout).map_err(failed)?;
+        self.control.page().laid_out.store(generation, Ordering::Relaxed);
+        Ok(())
     }
 }
 
-fn read_record(directory: &Path) -> Option<Record> {
+fn read_layout(directory: &Path) -> Option<Layout> {
     postcard::from_bytes(&fs::read(directory.join("layout")).ok()?).ok()
 }
 
-fn write_record(directory: &Path, record: &Record) -> io::Result<()> {
+fn write_layout(directory: &Path, layout: &Layout) -> io::Result<()> {
     let draft = directory.join("layout.new");
-    fs::write(&draft, postcard::to_stdvec(record).map_err(io::Error::other)?)?;
+    fs::write(&draft, postcard::to_stdvec(layout).map_err(io::Error::other)?)?;
     fs::rename(draft, directory.join("layout"))
+}
+
+fn read_world(directory: &Path, control: &Control) -> Result<(World, u64), StoreError> {
+    let foreign = |reason| StoreError::Foreign { directory: directory.to_owned(), reason };
+    loop {
+        let generation = control.generation();
+        match fs::read(world_path(directory, generation)) {
+            Ok(bytes) => {
+                let world = postcard::from_bytes(&bytes).map_err(|_| foreign("its world is not readable"))?;
+                return Ok((world, generation));
+            }
+            // A change came between the two reads, and took the older file away.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && generation != control.generation() => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(foreign("its world is gone")),
+            Err(source) => return Err(StoreError::Io { directory: directory.to_owned(), source }),
+        }
+    }
 }
 
 fn world_path(directory: &Path, generation: u64) -> PathBuf {

@@ -81,13 +81,13 @@ pub struct Process {
 }
 
 /// Something that clients can wait for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "named by what they hold")]
 pub struct Event {
     /// Grows from one event to the next.
     pub serial: u32,
-    /// The GPU's UUID.
-    pub gpu: String,
+    /// The GPU's index.
+    pub gpu: usize,
     /// One bit of NVML's `nvmlEventType`s.
     pub kind: u64,
     pub data: u64,

@@ -94,6 +94,36 @@ fn a_gpu_with_mig_off_answers_as_measured() {
 }
 
 #[test]
+fn profiles_have_the_ids_and_sizes_that_hardware_has() {
+    // Profile index, id, slices, MB (low word).
+    let h100 = [
+        (0, 19, 1, 9984),
+        (7, 20, 1, 9984),
+        (9, 15, 1, 20096),
+        (1, 14, 2, 20096),
+        (2, 9, 3, 40448),
+        (3, 5, 4, 40448),
+        (4, 0, 7, 81152),
+    ];
+    let (_machine, mut client) = opened("h100");
+    for (index, id, slices, memory) in h100 {
+        let profile = format!("nvmlDeviceGetGpuInstanceProfileInfo h:gpu u:{index}");
+        assert_eq!(client.call(&format!("{profile} w:0,3")), format!("0 {id} 0 {slices}"));
+        assert_eq!(client.call(&format!("{profile} w:10,2")), format!("0 {memory} 0"));
+    }
+    let (_machine, mut client) = opened("rtx-pro-6000");
+    // Twelve memory slices: the placements' starts and sizes.
+    expect(
+        &mut client,
+        &[
+            ("nvmlDeviceGetGpuInstancePossiblePlacements_v2 h:gpu u:14 w:0,8 o", "0 0 3 3 3 6 3 9 3 4"),
+            ("nvmlDeviceGetGpuInstancePossiblePlacements_v2 h:gpu u:5 w:0,4 o", "0 0 6 6 6 2"),
+            ("nvmlDeviceGetGpuInstancePossiblePlacements_v2 h:gpu u:0 w:0,2 o", "0 0 12 1"),
+        ],
+    );
+}
+
+#[test]
 fn structures_of_another_version_are_refused() {
     let (_machine, mut client) = opened("demo");
     expect(

@@ -214,7 +214,7 @@ impl Arguments {
                 let root = std::path::absolute(root).map_err(|error| Failure::Io(root.clone(), error))?;
                 let layout = Layout { root, plain_files: *plain_files, instance_nodes: !without_instance_nodes };
                 match &self.state {
-                    Some(_) => self.store()?.lay_out(layout.clone())?,
+                    Some(_) => self.store()?.lay_out(&layout)?,
                     None => fake_nvml::lay_out(&self.world()?, &layout)?,
                 }
                 Ok(library.iter().try_for_each(|library| fake_nvml::copy_library(&layout.root, library))?)
