@@ -93,13 +93,17 @@ impl Target {
         Ok(command)
     }
 
-    /// Prints what is tried: driver, library, GPU.
-    pub fn describe(&self) {
+    /// Prints what is tried, or why nothing can be: driver, library, GPU.
+    pub fn describe(&self) -> bool {
         let shown = self.command().and_then(|mut command| {
             command.arg("--describe").status().map_err(|error| format!("cannot start myself: {error}"))
         });
-        if let Err(why) = shown {
-            say(&why);
+        match shown {
+            Ok(status) => status.success(),
+            Err(why) => {
+                say(&why);
+                false
+            }
         }
     }
 

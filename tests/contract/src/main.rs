@@ -20,8 +20,9 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     };
     let target = Target::real(library, options.gpu, options.writable);
-    if !options.tests.list {
-        target.describe();
+    // Without a library and a GPU every statement would fail for the same reason, or be left out.
+    if !options.tests.list && !target.describe() {
+        return ExitCode::FAILURE;
     }
     if options.writable {
         // There is one GPU.

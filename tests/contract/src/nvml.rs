@@ -52,7 +52,7 @@ const COMPUTE_PROFILE_V2: u32 = version_of::<sys::nvmlComputeInstanceProfileInfo
 const COMPUTE_PROFILE_V3: u32 = version_of::<sys::nvmlComputeInstanceProfileInfo_v3_t>(3);
 
 /// More than any list here is long.
-const ROOM: usize = 128;
+const ROOM: u32 = 128;
 
 /// A library that was loaded, and maybe initialized.
 pub struct Nvml(sys::NvmlLib);
@@ -101,10 +101,11 @@ macro_rules! get_text {
 /// Calls a function that fills a list and its length.
 macro_rules! get_list {
     ($nvml:expr, $function:ident($($argument:expr),*)) => {{
-        let mut list = [zeroed(); ROOM];
-        let mut count: std::ffi::c_uint = 0;
+        let mut list = [zeroed(); ROOM as usize];
+        // The header has it filled only; a driver that reads it first finds how much room there is.
+        let mut count: std::ffi::c_uint = ROOM;
         let code = code!($nvml, $function($($argument,)* list.as_mut_ptr(), &raw mut count));
-        let count = usize::try_from(count).unwrap_or(ROOM).min(ROOM);
+        let count = usize::try_from(count.min(ROOM)).unwrap_or(0);
         Call::new(stringify!($function), code, list.into_iter().take(count).collect::<Vec<_>>())
     }};
 }
@@ -164,7 +165,7 @@ impl Nvml {
     /// Loads a library.
     pub fn load(path: &Path) -> Result<Self, String> {
         // SAFETY: the library under test. Loading one that is no NVML may do anything; whoever names it wants that.
-        unsafe { sys::NvmlLib::new(path) }.map(Self).map_err(|error| format!("{}: {error}", path.display()))
+        unsafe { sys::NvmlLib::new(path) }.map(Self).map_err(|error| error.to_string())
     }
 
     /// `nvmlInit_v2`

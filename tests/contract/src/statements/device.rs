@@ -62,11 +62,11 @@ fn minor_numbers_differ(gpu: &Gpu) -> Verdict {
     of_all(gpu, "minor number", |device| gpu.nvml.minor(device).value()).map(|_| ())
 }
 
-/// **[M]**: `00000000:00:06.0` and `0000:00:06.0`.
+/// **[M]**: `00000000:00:06.0` and `0000:00:06.0`. Whether the short form has capital letters is not known.
 fn pci_addresses_are_written_long_and_short(gpu: &Gpu) -> Verdict {
     let (pci, short) = gpu.nvml.pci(gpu.device).value()?;
     equal("busId", pci.bus_id, format!("{:08X}:{:02X}:{:02X}.0", pci.domain, pci.bus, pci.device))?;
-    equal("busIdLegacy", short, format!("{:04X}:{:02X}:{:02X}.0", pci.domain, pci.bus, pci.device))?;
+    equal("busIdLegacy", short.to_uppercase(), format!("{:04X}:{:02X}:{:02X}.0", pci.domain, pci.bus, pci.device))?;
     equal("the vendor in pciDeviceId", pci.device_id & 0xffff, 0x10de)
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Statement, statements};
 use crate::{
-    call::{Verdict, equal, holds},
+    call::{Verdict, broken, equal, holds},
     code::Code,
     facts,
     gpu::TEXT,
@@ -70,18 +70,21 @@ fn return_codes_have_the_drivers_texts(nvml: &Nvml) -> Verdict {
     equal("nvmlErrorString on 998, which no code has", unknown, Some("Unknown Error".to_owned()))
 }
 
-/// **[M]**: 580.159.04, 13.580.159.04, 13000.
+/// **[M]**: 580.159.04, 13.580.159.04, 13000. The last is that of the CUDA library, which may be newer than the driver.
 fn versions_of_driver_nvml_and_cuda_agree(nvml: &Nvml) -> Verdict {
     nvml.init().value()?;
     let driver = nvml.driver_version(TEXT).value()?;
     let parts: Vec<&str> = driver.split('.').collect();
     let numbers = parts.iter().all(|part| part.parse::<u32>().is_ok());
-    holds(
-        format!("nvmlSystemGetDriverVersion: {driver:?} is two or three numbers"),
-        numbers && matches!(parts.len(), 2 | 3),
-    )?;
+    let three = numbers && matches!(parts.len(), 2 | 3);
+    holds(format!("nvmlSystemGetDriverVersion: {driver:?} is two or three numbers"), three)?;
+    let version = nvml.nvml_version(TEXT).value()?;
+    let major = version.strip_suffix(&driver).and_then(|rest| rest.strip_suffix('.')?.parse::<i32>().ok());
+    let Some(major) = major else {
+        return broken(format!("nvmlSystemGetNVMLVersion: expected a number and {driver:?}, got {version:?}"));
+    };
     let cuda = nvml.cuda_version().value()?;
-    nvml.nvml_version(TEXT).gives(format!("{}.{driver}", cuda / 1000))
+    holds(format!("nvmlSystemGetCudaDriverVersion_v2: {cuda} is of version {major} or later"), cuda / 1000 >= major)
 }
 
 fn a_text_buffer_without_room_for_the_end_is_too_small(nvml: &Nvml) -> Verdict {
