@@ -1,7 +1,7 @@
 //! A client for the tests: loads the library it is given, then does what each line on its standard input says.
 //!
 //! A line is a function and its arguments: `u:5` a number, `s:text` a text, `h:name` a handle kept before, `null`;
-//! `p:start,size` a placement, `o` a number to be filled, `c:N` one that is N before, `l` a 64-bit one, `t` a text,
+//! `hs:a,b` handles in an array, `p:start,size` a placement, `o` a number to be filled, `c:N` one that is N before, `l` a 64-bit one, `t` a text,
 //! `oh:name` a handle that is kept, `b` a large zeroed structure, `v:N` one whose version is N, `w:skip,count` one of which
 //! `count` 32-bit words are told after `skip`, `x:hex` bytes. `table:N` in a function's place is the Nth entry of the table that
 //! is kept as `table`. The answer is the return code and what was filled.
@@ -67,6 +67,11 @@ fn main() {
             *value = match kind.split_once(':') {
                 Some(("u", number)) => number.parse().unwrap(),
                 Some(("h", name)) => handles.get(name).copied().unwrap_or(0xdead_beef),
+                Some(("hs", names)) => {
+                    let known = names.split(',').map(|name| handles.get(name).copied().unwrap_or(0xdead_beef));
+                    buffer.iter_mut().zip(known).for_each(|(place, handle)| *place = handle);
+                    buffer.as_mut_ptr() as u64
+                }
                 Some(("s", text)) => CString::new(text).unwrap().into_raw() as u64,
                 Some(("v" | "c", number)) => {
                     buffer[0] = number.parse().unwrap();

@@ -6,7 +6,11 @@
 
 use core::ffi::{CStr, c_char};
 
-use crate::code::{Answer, Code};
+use crate::{
+    code::{Answer, Code},
+    handle::Handle,
+    resolve::MAX_GPUS,
+};
 
 /// Where the callee puts one value, or looks and puts.
 #[repr(transparent)]
@@ -67,19 +71,43 @@ impl<T> Out<T> {
 impl<T> Out<T> {
     /// A place that no header vouches for: only one that is aligned, and in memory that this process can write to.
     pub(crate) fn at(address: u64) -> Option<Self> {
-        let length = size_of::<T>() as u64;
-        let fits = |line: &str| -> Option<bool> {
-            let (range, rest) = line.split_once(' ')?;
-            let (start, end) = range.split_once('-')?;
-            let (start, end) = (u64::from_str_radix(start, 16).ok()?, u64::from_str_radix(end, 16).ok()?);
-            Some(start <= address && address.checked_add(length)? <= end && rest.starts_with("rw"))
-        };
-        if address == 0 || !address.is_multiple_of(align_of::<T>() as u64) {
-            return None;
-        }
-        let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
-        let pointer = std::ptr::with_exposed_provenance_mut(usize::try_from(address).ok()?);
-        maps.lines().any(|line| fits(line) == Some(true)).then_some(Self(pointer))
+        let pointer: *mut T = mapped(address, size_of::<T>() as u64, align_of::<T>() as u64, "rw")?;
+        Some(Self(pointer))
+    }
+}
+
+/// A pointer to what nobody vouches for, when it is aligned and in memory that this process may use so.
+fn mapped<T>(address: u64, length: u64, alignment: u64, permissions: &str) -> Option<*mut T> {
+    let fits = |line: &str| -> Option<bool> {
+        let (range, rest) = line.split_once(' ')?;
+        let (start, end) = range.split_once('-')?;
+        let (start, end) = (u64::from_str_radix(start, 16).ok()?, u64::from_str_radix(end, 16).ok()?);
+        Some(start <= address && address.checked_add(length)? <= end && rest.starts_with(permissions))
+    };
+    if address == 0 || !address.is_multiple_of(alignment) {
+        return None;
+    }
+    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+    let pointer = std::ptr::with_exposed_provenance_mut(usize::try_from(address).ok()?);
+    maps.lines().any(|line| fits(line) == Some(true)).then_some(pointer)
+}
+
+/// Handles that the caller passes where no header says so.
+pub(crate) struct InHandles(Vec<Handle>);
+
+impl InHandles {
+    /// As many as there are GPUs at most, from memory that this process can read.
+    pub(crate) fn at(address: u64, count: u64) -> Option<Self> {
+        let count = usize::try_from(count).ok().filter(|count| (1..=MAX_GPUS).contains(count))?;
+        let pointer: *mut u64 = mapped(address, (count * size_of::<u64>()) as u64, align_of::<u64>() as u64, "r")?;
+        // SAFETY: `mapped` has seen that all of it is aligned and readable; the caller, who waits for the answer, does
+        // not write to what it passes, and any bits are a number.
+        let words = unsafe { std::slice::from_raw_parts(pointer, count) };
+        Some(Self(words.iter().copied().map(Handle::from_word).collect()))
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Handle> {
+        self.0.iter().copied()
     }
 }
 

@@ -53,6 +53,11 @@ impl<'world> Device<'world> {
         self.world.model(self.gpu).ok_or(Code::UNKNOWN)
     }
 
+    /// Its index, when it is a whole GPU.
+    pub(crate) fn whole(&self) -> Answer<usize> {
+        if self.slice.is_none() { Ok(self.index) } else { Err(Code::INVALID_ARGUMENT) }
+    }
+
     /// How the GPU is cut; NOT_SUPPORTED where it cannot be.
     pub(crate) fn mig(&self) -> Answer<&'world Mig> {
         self.world.mig(self.gpu).ok_or(Code::NOT_SUPPORTED)

@@ -21,7 +21,7 @@ use crate::{
 const DRIVER: &str = "580.159.04";
 const CUDA: i32 = 13000;
 /// More than any machine has, few enough for handles.
-const MAX_GPUS: usize = 256;
+pub(crate) const MAX_GPUS: usize = 256;
 
 /// Why a scene is refused.
 #[derive(Debug, thiserror::Error)]

@@ -46,7 +46,7 @@ fn the_known_entries_do_what_they_are_known_for() {
 fn an_unknown_entry_writes_nothing_but_zero_and_only_where_that_is_safe() {
     let machine = Machine::of("demo");
     let mut client = opened(&machine);
-    for place in (1..512).filter(|place| ![81, 213, 214, 215, 230].contains(place)) {
+    for place in (1..512).filter(|place| ![81, 168, 213, 214, 215, 230].contains(place)) {
         client.expect(&[
             (&format!("table:{place} h:gpu c:7"), "0 0"),
             // No device, so the second may be anything: it is left alone.
@@ -58,6 +58,30 @@ fn an_unknown_entry_writes_nothing_but_zero_and_only_where_that_is_safe() {
     for second in ["null", "u:1", "u:4097", "u:4096", "u:281474976710656", "u:18446744073709551612"] {
         client.expect(&[(&format!("table:7 h:gpu {second}"), "0")]);
     }
+}
+
+#[test]
+fn the_reset_of_nvidia_smi_resets_all_or_none() {
+    let machine = Machine::described("gpus: [{ model: A100-SXM4-40GB }, { model: A100-SXM4-40GB }]");
+    let mut client = opened(&machine);
+    client.expect(&[("nvmlDeviceSetMigMode h:gpu u:1 o", "0 16"), ("nvmlDeviceGetHandleByIndex_v2 u:1 oh:other", "0")]);
+    machine.tell(&["process", "add", "--gpu", "1", "--pid", "71"]);
+    client.expect(&[
+        ("table:168 u:2 hs:gpu,other", "19"),
+        ("nvmlDeviceGetMigMode h:gpu o o", "0 0 1"),
+        ("table:168 u:0 hs:gpu", "2"),
+        ("table:168 u:1 hs:nobody", "2"),
+        ("table:168 u:1 null", "2"),
+        ("table:168 u:1 u:4096", "2"),
+        ("table:168 u:999999 hs:gpu", "2"),
+    ]);
+    machine.tell(&["process", "remove", "--pid", "71"]);
+    client.expect(&[
+        ("table:168 u:2 hs:gpu,other", "0"),
+        ("nvmlDeviceGetMigMode h:gpu o o", "2 0 0"),
+        ("nvmlDeviceGetHandleByIndex_v2 u:0 oh:gpu", "0"),
+        ("nvmlDeviceGetMigMode h:gpu o o", "0 1 1"),
+    ]);
 }
 
 #[test]

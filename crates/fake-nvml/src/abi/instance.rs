@@ -78,8 +78,8 @@ entry_points! {
 
 /// The GPU of a handle that is to get an instance, when there is a place for the instance's handle.
 fn gpu_for(world: &World, device: Handle, instance: Out<Handle>) -> Answer<usize> {
-    let device = device.device(world)?;
-    if device.slice.is_some() || instance.is_null() { Err(Code::INVALID_ARGUMENT) } else { Ok(device.index) }
+    let index = device.device(world)?.whole()?;
+    if instance.is_null() { Err(Code::INVALID_ARGUMENT) } else { Ok(index) }
 }
 
 fn create(world: &mut World, device: Handle, profile: u32, placement: Option<Placement>) -> Answer<Handle> {

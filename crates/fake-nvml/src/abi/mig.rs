@@ -16,8 +16,8 @@ entry_points! {
     });
     fn nvmlDeviceSetMigMode(device: Handle, mode: u32, status: Out<Code>) => to_change(
         |world| {
-            let device = device.device(world)?;
-            if device.slice.is_some() || status.is_null() { Err(Code::INVALID_ARGUMENT) } else { Ok(device.index) }
+            let index = device.device(world)?.whole()?;
+            if status.is_null() { Err(Code::INVALID_ARGUMENT) } else { Ok(index) }
         },
         |world| {
             let index = device.device(world)?.index;

@@ -8,12 +8,13 @@ use core::ffi::c_void;
 
 use crate::{
     abi::process,
-    arguments::{InBytes, Out},
+    arguments::{InBytes, InHandles, Out},
     code::{Answer, Code},
     function::Function,
     handle::Handle,
-    session::{on_device, on_lookup, on_node},
-    world::World,
+    outside::Refused,
+    session::{on_device, on_lookup, on_node, to_change},
+    world::{Permission, World},
 };
 
 /// The only table that there is: 6c3efec4-8fc9-4e6c-a327-ee696e12f7c4 as Windows lays a GUID out.
@@ -22,6 +23,8 @@ const TABLE_ID: [u8; 16] =
 /// Twice as many as anyone was seen to use.
 const ENTRIES: usize = 512;
 const DEVICE_BY_INDEX: usize = 81;
+/// Found by watching what `nvidia-smi --gpu-reset` calls, and which answer makes it say that it cannot.
+const RESET: usize = 168;
 const PROCESSES: [usize; 3] = [213, 214, 215];
 const HOST_PCIE_GENERATION: usize = 230;
 const GENERATION: u32 = 5;
@@ -41,6 +44,7 @@ static TABLE: Table = Table { size: size_of::<Table>(), functions: functions() }
 const fn functions() -> [Entry; ENTRIES - 1] {
     let mut functions: [Entry; ENTRIES - 1] = [unknown; ENTRIES - 1];
     functions[DEVICE_BY_INDEX - 1] = device_by_index;
+    functions[RESET - 1] = reset;
     functions[PROCESSES[0] - 1] = processes;
     functions[PROCESSES[1] - 1] = processes;
     functions[PROCESSES[2] - 1] = processes;
@@ -63,6 +67,27 @@ extern "C" fn device_by_index(index: u64, device: u64, _: u64) -> Code {
         world.gpus.get(index).map(|gpu| Handle::of_gpu(index, gpu)).ok_or(Code::INVALID_ARGUMENT)
     };
     on_lookup(CALLED, by_index, |found| Out::at(device).ok_or(Code::INVALID_ARGUMENT)?.set(found))
+}
+
+/// Resets all of them or, when one cannot be, none.
+extern "C" fn reset(count: u64, devices: u64, _: u64) -> Code {
+    let Some(devices) = InHandles::at(devices, count & 0xffff_ffff) else { return Code::INVALID_ARGUMENT };
+    let indices = |world: &World| -> Answer<Vec<usize>> {
+        let found = devices.iter().map(|device| device.device(world));
+        found.map(|device| device.and_then(|device| device.whole())).collect()
+    };
+    let reset = |world: &mut World| {
+        world.permit(Permission::Config)?;
+        for index in indices(world)? {
+            world.reset_gpu(index).map_err(|refused| match refused {
+                Refused::InUse { .. } => Code::IN_USE,
+                Refused::Lost { .. } => Code::GPU_IS_LOST,
+                _ => Code::INVALID_ARGUMENT,
+            })?;
+        }
+        Ok(())
+    };
+    to_change(CALLED, |world| indices(world)?.first().copied().ok_or(Code::INVALID_ARGUMENT), reset, Ok)
 }
 
 /// The entries' layout is unknown, so there are none, whatever runs.
