@@ -1,14 +1,14 @@
 use clap::ArgGroup;
-use mig_model::plan::GpuWish;
-use mig_model::{GpuSurvey, Step};
+use mig_model::Step;
+use mig_model::plan::{GpuPlan, GpuWish, Room};
 
 use crate::change::{Account, Change, carry_out};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::layouts::{self, Source};
-use crate::planned::{Answer, Planned, disturbs, nothing_matches, refuse, text};
+use crate::mode;
+use crate::planned::{Answer, Planned, disturbs, refuse, text};
 use crate::users::Users;
-use crate::{mode, selection};
 
 #[derive(Debug, clap::Args)]
 #[group(skip)]
@@ -29,16 +29,14 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let _lock = context.lock("apply")?;
     let node = context.node()?;
-    let gpus = selection::to_read(&context.options.gpuid, &node.survey)?;
-    let wishes = args.source.wishes(&gpus)?;
-    if wishes.is_empty() {
-        return Err(nothing_matches());
-    }
+    let wishes = args.source.wishes(&node.survey, &context.options.gpuid)?;
     let users = Users::read(context);
     let mut planned: Vec<Planned<'_>> = wishes.iter().map(|(gpu, wish)| layouts::plan(gpu, wish, &users)).collect();
-    for (planned, (gpu, wish)) in planned.iter_mut().zip(&wishes) {
-        if let Ok(plan) = &mut planned.outcome {
-            args.adjust(&mut plan.steps, gpu, wish);
+    if args.mode_only {
+        for (planned, (_, wish)) in planned.iter_mut().zip(&wishes) {
+            if let Ok(plan) = &mut planned.outcome {
+                mode_only(plan, wish);
+            }
         }
     }
     let announcement = text(&Answer::new(&planned, args.explain));
@@ -53,25 +51,21 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     for change in &changes {
         mode::refuse_if_held(&users, change)?;
     }
-    if !context.options.dry_run && changes.iter().any(|change| !change.steps.is_empty()) {
+    if context.output.is_for_people()
+        && !context.options.dry_run
+        && changes.iter().any(|change| !change.steps.is_empty())
+    {
         context.output.note(announcement.trim_end());
     }
     carry_out(context, &node.hardware, &changes)?.tell(context, |account| report(account, &announcement))
 }
 
-impl Args {
-    fn adjust(&self, steps: &mut Vec<Step>, survey: &GpuSurvey, wish: &GpuWish) {
-        let switches = |step: &Step| matches!(step, Step::SetMigMode { .. });
-        // A switch that waits for its clients comes into force when it is asked for again and they have gone.
-        if wish.mig && !survey.gpu.mig.is_enabled() && !steps.iter().any(switches) {
-            steps.insert(0, Step::SetMigMode { enabled: true });
-        }
-        if self.mode_only && !steps.iter().any(switches) {
-            steps.clear();
-        } else if self.mode_only && wish.mig {
-            steps.retain(switches);
-        }
-    }
+/// Leaves the switch, and what has to go before MIG can be off.
+fn mode_only(plan: &mut GpuPlan, wish: &GpuWish) {
+    let is_switch = |step: &Step| matches!(step, Step::SetMigMode { .. });
+    let switches = plan.steps.iter().any(is_switch);
+    plan.steps.retain(|step| switches && (is_switch(step) || !wish.mig));
+    plan.room = Room::default();
 }
 
 fn report(account: &Account, announcement: &str) -> String {

@@ -1,9 +1,10 @@
-use mig_model::NodeSurvey;
+use mig_model::{GpuSurvey, NodeSurvey};
 use mig_nvml::{Hardware, NodeLock, Roots};
 
 use crate::args::Options;
 use crate::failure::Failure;
 use crate::output::Output;
+use crate::selection::{self, Selector};
 
 /// What every verb needs.
 #[derive(Debug)]
@@ -33,6 +34,21 @@ impl Context {
         let hardware = Hardware::open(self.options.nvml_library.as_deref(), roots)?;
         let survey = hardware.survey()?;
         Ok(Node { hardware, survey })
+    }
+
+    /// The GPUs to look at, with a warning for each that cannot be looked at.
+    pub(crate) fn gpus_to_read<'s>(&self, survey: &'s NodeSurvey) -> Result<Vec<&'s GpuSurvey>, Failure> {
+        let chosen = selection::to_read(&self.options.gpuid, survey)?;
+        let named = self.options.gpuid.iter().any(|selector| *selector != Selector::All);
+        for gpu in survey.unreadable.iter().filter(|_| !named) {
+            self.output.warn(&format!("GPU {}: {}", gpu.index, gpu.fault.message));
+        }
+        for GpuSurvey { gpu, .. } in &chosen {
+            if let Some(fault) = &gpu.fault {
+                self.output.warn(&format!("GPU {}: {}", gpu.index, fault.message));
+            }
+        }
+        Ok(chosen)
     }
 
     /// The right to change GPUs, to be had before they are looked at. A dry run needs none.

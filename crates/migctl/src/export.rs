@@ -7,7 +7,6 @@ use serde::Serialize;
 
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::selection;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -100,10 +99,8 @@ struct PartedEntry {
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let node = context.node()?;
-    let gpus: Vec<&GpuSurvey> = selection::to_read(&context.options.gpuid, &node.survey)?
-        .into_iter()
-        .filter(|survey| can_be_exported(survey, context))
-        .collect();
+    let gpus: Vec<&GpuSurvey> =
+        context.gpus_to_read(&node.survey)?.into_iter().filter(|survey| can_be_exported(survey, context)).collect();
     if gpus.is_empty() {
         return Err(Failure::failed("NotSupported", "there is no GPU here that can be cut"));
     }
@@ -123,7 +120,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
 fn can_be_exported(survey: &GpuSurvey, context: &Context) -> bool {
     let gpu = &survey.gpu;
     let why = match (&gpu.fault, gpu.mig) {
-        (Some(fault), _) => &fault.message,
+        (Some(_), _) => return false,
         (None, MigMode::Unsupported) => "it has no MIG",
         (None, MigMode::Known { .. }) => {
             for bare in gpu.instances.iter().filter(|instance| instance.compute_instances.is_empty()) {
@@ -140,6 +137,11 @@ fn can_be_exported(survey: &GpuSurvey, context: &Context) -> bool {
     false
 }
 
+/// A mode that waits for a reset is what somebody wants.
+fn wanted(mode: MigMode) -> bool {
+    matches!(mode, MigMode::Known { enabled: true, .. } | MigMode::Known { pending: true, .. })
+}
+
 fn our_entry(survey: &GpuSurvey, by: By) -> OurEntry<'_> {
     let gpu = &survey.gpu;
     let name = match (by, gpu.pci_address.as_deref()) {
@@ -149,7 +151,7 @@ fn our_entry(survey: &GpuSurvey, by: By) -> OurEntry<'_> {
     };
     OurEntry {
         gpus: vec![name],
-        mig: gpu.mig.is_enabled(),
+        mig: wanted(gpu.mig),
         instances: gpu.instances.iter().map(our_instance).collect(),
         comment: format!("GPU {}, {}", gpu.index, gpu.name).replace(char::is_control, " "),
     }
@@ -197,7 +199,7 @@ fn parted_entries(gpus: &[&GpuSurvey]) -> Vec<PartedEntry> {
         for compute in gpu.instances.iter().flat_map(|instance| &instance.compute_instances) {
             *counts.entry(compute.profile.to_string()).or_default() += 1;
         }
-        let enabled = gpu.mig.is_enabled();
+        let enabled = wanted(gpu.mig);
         match entries.iter_mut().find(|entry| entry.mig_enabled == enabled && entry.mig_devices == counts) {
             Some(entry) => entry.devices.push(gpu.index),
             None => entries.push(PartedEntry { devices: vec![gpu.index], mig_enabled: enabled, mig_devices: counts }),

@@ -91,14 +91,7 @@ impl From<DriverError> for Failure {
 impl From<&StepError> for Failure {
     fn from(error: &StepError) -> Self {
         let failure = Self::new(exit_of(error.kind()), error.kind(), error.to_string());
-        match error.kind() {
-            "NoPermission" => failure.hint(
-                "run as root, or in a container with the mig/config capability: /dev/nvidia-caps/nvidia-cap1, with \
-                 NVIDIA's runtime by NVIDIA_MIG_CONFIG_DEVICES=all",
-            ),
-            "InUse" => failure.hint("who uses it: migctl list config"),
-            _ => failure,
-        }
+        if error.kind() == "InUse" { failure.hint("who uses it: migctl list config") } else { failure }
     }
 }
 

@@ -4,13 +4,14 @@ use std::path::PathBuf;
 
 use mig_model::layout::{GpuIdentity, LayoutError, LayoutFile};
 use mig_model::plan::{GpuWish, plan_gpu};
-use mig_model::{Geometry, GpuSurvey, PlanError};
+use mig_model::{Geometry, GpuSurvey, NodeSurvey, PlanError, Step};
 
 use crate::failure::{Exit, Failure};
 use crate::files;
 use crate::misfit::{self, instance_name};
 use crate::planned::Planned;
 use crate::request::Target;
+use crate::selection::{self, Selector};
 use crate::users::{Users, names};
 
 #[derive(Debug, clap::Args)]
@@ -26,17 +27,28 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// What the layout wants of each of these GPUs that it speaks of.
-    pub(crate) fn wishes<'s>(&self, gpus: &[&'s GpuSurvey]) -> Result<Vec<(&'s GpuSurvey, GpuWish)>, Failure> {
+    /// What the layout wants of each GPU that it speaks of and that was chosen; never nothing.
+    pub(crate) fn wishes<'s>(
+        &self,
+        survey: &'s NodeSurvey,
+        chosen: &[Selector],
+    ) -> Result<Vec<(&'s GpuSurvey, GpuWish)>, Failure> {
         let Some(file) = &self.file else { return Err(Failure::usage("which layout? name a file by -f")) };
         let name = file.display().to_string();
         let failure = |error: &LayoutError| failure(&name, error);
         let text = files::read(file)?;
         let file = LayoutFile::parse(&text).map_err(|error| failure(&error))?;
         let layout = file.select(self.config.as_deref()).map_err(|error| failure(&error))?;
-        let identities: Vec<GpuIdentity<'_>> = gpus.iter().map(|gpu| GpuIdentity::from(*gpu)).collect();
+        let chosen = selection::to_read(chosen, survey)?;
+        let identities: Vec<GpuIdentity<'_>> = survey.gpus.iter().map(GpuIdentity::from).collect();
         let wishes = layout.resolve(&identities).map_err(|error| failure(&error))?;
-        Ok(wishes.into_iter().filter_map(|(position, wish)| Some((*gpus.get(position)?, wish))).collect())
+        let meant = wishes.into_iter().filter_map(|(position, wish)| Some((survey.gpus.get(position)?, wish)));
+        let meant: Vec<(&GpuSurvey, GpuWish)> =
+            meant.filter(|(gpu, _)| chosen.iter().any(|one| one.gpu.uuid == gpu.gpu.uuid)).collect();
+        if meant.is_empty() {
+            return Err(Failure::new(Exit::NotFound, "UnknownGpu", "the layout speaks of none of these GPUs"));
+        }
+        Ok(meant)
     }
 }
 
@@ -63,9 +75,23 @@ pub(crate) fn plan<'s>(survey: &'s GpuSurvey, wish: &GpuWish, users: &Users) -> 
     let label = format!("GPU {}", survey.gpu.index);
     let outcome = match &survey.gpu.fault {
         Some(fault) => Err(Failure::failed(fault.kind, format!("{label}: {}", fault.message))),
-        None => plan_gpu(survey, &users.in_use(survey), wish).map_err(|error| refusal(survey, &label, &error, users)),
+        None => match plan_gpu(survey, &users.in_use(survey), wish) {
+            Ok(mut plan) => {
+                ask_again(&mut plan.steps, survey, wish);
+                Ok(plan)
+            }
+            Err(error) => Err(refusal(survey, &label, &error, users)),
+        },
     };
     Planned { gpu: survey, label, pretended: false, outcome }
+}
+
+/// A switch that waits for its clients comes into force when it is asked for again and they have gone.
+fn ask_again(steps: &mut Vec<Step>, survey: &GpuSurvey, wish: &GpuWish) {
+    let asked = steps.iter().any(|step| matches!(step, Step::SetMigMode { .. }));
+    if wish.mig && !survey.gpu.mig.is_enabled() && !asked {
+        steps.insert(0, Step::SetMigMode { enabled: true });
+    }
 }
 
 fn refusal(survey: &GpuSurvey, label: &str, error: &PlanError, users: &Users) -> Failure {

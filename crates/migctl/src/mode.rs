@@ -1,6 +1,6 @@
 //! MIG mode: whether it is on, and how it is switched.
 
-use mig_model::{Geometry, GpuSurvey, MigMode, Step};
+use mig_model::{Geometry, Gpu, GpuSurvey, MigMode, Step};
 
 use crate::change::{Account, Change, GpuAccount, carry_out};
 use crate::context::Context;
@@ -105,8 +105,20 @@ pub(crate) fn geometry_in_force(survey: &GpuSurvey) -> Result<&Geometry, Failure
                 .hint(format!("turn it on: migctl --gpuid {index} enable")))
         }
         MigMode::Known { enabled: true, .. } => survey.geometry.as_ref().ok_or_else(|| {
-            Failure::failed("NoProfiles", format!("GPU {index}: the driver does not say how it can be cut"))
+            let message = format!("GPU {index}: the driver does not say how it can be cut");
+            Failure::new(Exit::NotPermitted, "NoProfiles", message)
+                .hint("that needs root, or the mig/monitor capability: /dev/nvidia-caps/nvidia-cap2")
         }),
+    }
+}
+
+/// For lists that go on without it.
+pub(crate) fn why_no_geometry(gpu: &Gpu) -> &'static str {
+    match gpu.mig {
+        MigMode::Unsupported => "it cannot be cut (no MIG)",
+        MigMode::Known { .. } => {
+            "the driver does not say how it can be cut; that needs root, or the mig/monitor capability"
+        }
     }
 }
 

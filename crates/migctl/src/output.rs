@@ -33,22 +33,20 @@ struct ErrorBody<'f> {
 
 impl Output {
     pub(crate) fn new(options: &Options) -> Self {
-        let colored = match options.color {
-            Color::Always => true,
-            Color::Never => false,
-            Color::Auto => {
-                let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-                !refused && io::stderr().is_terminal()
-            }
-        };
+        let colored = is_colored(options.color, io::stderr().is_terminal());
         Self { format: options.output, colored }
     }
 
     /// The verb's answer: a value for machines, and how it looks to people.
     pub(crate) fn answer<T: Serialize>(&self, value: &T, text: impl FnOnce(&T) -> String) -> Result<(), Failure> {
+        self.drawing(value, |value| printable(&text(value)))
+    }
+
+    /// The same where people see a drawing, which has colours of our own: `draw` makes names [`printable`].
+    pub(crate) fn drawing<T: Serialize>(&self, value: &T, draw: impl FnOnce(&T) -> String) -> Result<(), Failure> {
         let broken = |error: String| Failure::failed("Output", format!("unable to write the answer: {error}"));
         let answer = match self.format {
-            Format::Table => printable(&text(value)),
+            Format::Table => draw(value),
             Format::Json => {
                 let mut json = serde_json::to_string_pretty(value).map_err(|error| broken(error.to_string()))?;
                 json.push('\n');
@@ -57,6 +55,11 @@ impl Output {
             Format::Yaml => serde_saphyr::to_string(value).map_err(|error| broken(error.to_string()))?,
         };
         self.raw(answer.as_bytes())
+    }
+
+    /// Whether people read the answer, rather than programs.
+    pub(crate) fn is_for_people(&self) -> bool {
+        self.format == Format::Table
     }
 
     /// Bytes as they are: scripts, pages, files.
@@ -117,8 +120,17 @@ pub(crate) fn usage(mut error: clap::Error) -> ExitCode {
     }
 }
 
+/// Whether to colour what goes to a stream.
+pub(crate) fn is_colored(color: Color, is_terminal: bool) -> bool {
+    match color {
+        Color::Always => true,
+        Color::Never => false,
+        Color::Auto => is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+    }
+}
+
 /// Names of processes, pods and GPUs come from others: nothing in them may steer a terminal.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     for c in text.chars() {
         if c.is_control() && c != '\n' {

@@ -4,7 +4,7 @@ use mig_model::{GpuSurvey, NodeSurvey};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::layouts::{self, Source};
-use crate::planned::{Answer, Planned, nothing_matches, refuse, text};
+use crate::planned::{Answer, Planned, refuse, text};
 use crate::request::{Request, Target, TypeName};
 use crate::users::Users;
 use crate::{mode, models, selection};
@@ -51,18 +51,15 @@ impl Args {
         users: &Users,
         context: &Context,
     ) -> Result<Vec<Planned<'s>>, Failure> {
-        let gpus = selection::to_read(&context.options.gpuid, survey)?;
         if self.source.file.is_some() {
-            let wishes = self.source.wishes(&gpus)?;
-            if wishes.is_empty() {
-                return Err(nothing_matches());
-            }
+            let wishes = self.source.wishes(survey, &context.options.gpuid)?;
             let plan = |(gpu, wish): (&'s GpuSurvey, _)| Planned {
                 pretended: self.model.is_some(),
                 ..layouts::plan(gpu, &wish, users)
             };
             return Ok(wishes.into_iter().map(plan).collect());
         }
+        let gpus = context.gpus_to_read(survey)?;
         if gpus.is_empty() {
             return selection::to_change(&context.options.gpuid, survey).map(|_| Vec::new());
         }

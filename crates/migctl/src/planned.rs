@@ -7,7 +7,7 @@ use mig_model::{GpuSurvey, GpuUuid, Placement, Profile, Step};
 use serde::Serialize;
 
 use crate::context::Context;
-use crate::failure::{Exit, Failure};
+use crate::failure::Failure;
 
 /// What would be done to a GPU, or why it cannot be.
 #[derive(Debug)]
@@ -133,7 +133,7 @@ pub(crate) fn text(answer: &Answer) -> String {
         for step in &gpu.steps {
             let _ = writeln!(text, "  {step}");
         }
-        if !gpu.steps.is_empty() || gpu.passed_over.is_some() {
+        if !gpu.room.is_empty() && (!gpu.steps.is_empty() || gpu.passed_over.is_some()) {
             let _ = writeln!(text, "  room left: {}", in_words(&gpu.room));
         }
         if let Some(others) = &gpu.passed_over {
@@ -158,22 +158,17 @@ fn in_words(room: &[Type]) -> String {
     Room(room.iter().map(|one| (one.profile.clone(), one.count)).collect()).to_string()
 }
 
-/// The first refusal, if there is one; the others are told at once.
+/// The last refusal, if there is one; those before it are told at once.
 pub(crate) fn refuse(planned: Vec<Planned<'_>>, context: &Context) -> Result<(), Failure> {
-    let mut refusals = planned.into_iter().filter_map(|planned| planned.outcome.err());
-    let Some(first) = refusals.next() else { return Ok(()) };
-    for other in refusals {
-        context.output.error(&other);
+    let mut refusals: Vec<Failure> = planned.into_iter().filter_map(|planned| planned.outcome.err()).collect();
+    let Some(last) = refusals.pop() else { return Ok(()) };
+    for other in &refusals {
+        context.output.error(other);
     }
-    Err(first)
+    Err(last)
 }
 
 /// Whether carrying it out would destroy something, or switch MIG mode, which ends whatever runs there.
 pub(crate) fn disturbs(steps: &[Step]) -> bool {
     steps.iter().any(|step| !matches!(step, Step::CreateGpuInstance { .. } | Step::CreateComputeInstance { .. }))
-}
-
-/// A GPU that a machine of this kind does not have.
-pub(crate) fn nothing_matches() -> Failure {
-    Failure::new(Exit::NotFound, "UnknownGpu", "the layout speaks of none of these GPUs")
 }

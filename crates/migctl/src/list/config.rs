@@ -4,7 +4,6 @@ use serde::Serialize;
 use super::every;
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::selection;
 use crate::table::Table;
 use crate::users::{User, Users, names};
 
@@ -52,14 +51,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
         return every::run(&args.every, context);
     }
     let node = context.node()?;
-    let gpus = selection::to_read(&context.options.gpuid, &node.survey)?;
+    let gpus = context.gpus_to_read(&node.survey)?;
     let users = Users::read(context);
     users.warn_if_unknown(context);
-    for GpuSurvey { gpu, .. } in &gpus {
-        if let Some(fault) = &gpu.fault {
-            context.output.warn(&format!("GPU {}: {}", gpu.index, fault.message));
-        }
-    }
     let answer = Answer { gpus: gpus.into_iter().map(|gpu| cut(gpu, &users)).collect() };
     context.output.answer(&answer, text)
 }

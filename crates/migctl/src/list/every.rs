@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
-use crate::{misfit, models, selection};
+use crate::{misfit, models};
 
 #[derive(Debug, clap::Args)]
 #[group(skip)]
@@ -66,7 +66,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
 
 fn of_gpu(context: &Context) -> Result<(String, Geometry), Failure> {
     let node = context.node()?;
-    let gpus = selection::to_read(&context.options.gpuid, &node.survey)?;
+    let gpus = context.gpus_to_read(&node.survey)?;
     let mut offers: Vec<(&str, &Geometry)> = Vec::new();
     for gpu in gpus {
         if let Some(geometry) = gpu.geometry.as_ref().filter(|own| !offers.iter().any(|(_, known)| known == own)) {

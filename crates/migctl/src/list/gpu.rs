@@ -4,7 +4,6 @@ use serde::Serialize;
 use super::gibibytes;
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::selection;
 use crate::table::Table;
 
 #[derive(Serialize)]
@@ -28,12 +27,12 @@ struct Row<'s> {
 }
 
 /// MIG mode in the words that `enable` and `disable` use.
-#[derive(Serialize, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(crate) struct Mig {
-    supported: bool,
-    enabled: bool,
+    pub(crate) supported: bool,
+    pub(crate) enabled: bool,
     /// What it will be after the next reset, where that is something else.
-    pending: Option<bool>,
+    pub(crate) pending: Option<bool>,
 }
 
 impl From<MigMode> for Mig {
@@ -48,7 +47,7 @@ impl From<MigMode> for Mig {
 }
 
 impl Mig {
-    fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self { supported: false, .. } => "none",
             Self { pending: Some(true), .. } => "off, on after reset",
@@ -61,17 +60,9 @@ impl Mig {
 
 pub(crate) fn run(context: &Context) -> Result<(), Failure> {
     let node = context.node()?;
-    let gpus = selection::to_read(&context.options.gpuid, &node.survey)?;
+    let gpus = context.gpus_to_read(&node.survey)?;
     let unreadable = if context.options.gpuid.is_empty() { node.survey.unreadable.as_slice() } else { &[] };
     let answer = Answer { driver: &node.survey.driver, gpus: gpus.into_iter().map(row).collect(), unreadable };
-    for gpu in unreadable {
-        context.output.warn(&format!("GPU {}: {}", gpu.index, gpu.fault.message));
-    }
-    for gpu in &answer.gpus {
-        if let Some(fault) = gpu.fault {
-            context.output.warn(&format!("GPU {}: {}", gpu.index, fault.message));
-        }
-    }
     context.output.answer(&answer, text)
 }
 

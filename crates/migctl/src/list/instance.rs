@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::table::Table;
-use crate::{models, selection};
+use crate::{mode, models};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -77,12 +77,13 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
 
 fn groups(context: &Context) -> Result<Vec<Group>, Failure> {
     let node = context.node()?;
-    let gpus = selection::to_read(&context.options.gpuid, &node.survey)?;
+    let gpus = context.gpus_to_read(&node.survey)?;
     let mut groups: Vec<Group> = Vec::new();
     for GpuSurvey { gpu, geometry, remaining, .. } in gpus {
         let Some(geometry) = geometry else {
-            let why = gpu.fault.as_ref().map_or("it cannot be cut (no MIG)", |fault| fault.message.as_str());
-            context.output.warn(&format!("GPU {} is left out: {why}", gpu.index));
+            if gpu.fault.is_none() {
+                context.output.warn(&format!("GPU {} is left out: {}", gpu.index, mode::why_no_geometry(gpu)));
+            }
             continue;
         };
         let mut own = group(geometry, gpu.name.clone(), gpu.mig.is_enabled(), remaining);

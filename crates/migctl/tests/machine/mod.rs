@@ -106,9 +106,8 @@ impl Machine {
         self.change(|world| world.permission = permission);
     }
 
-    /// Makes the nth call of a function fail or last, counted from now.
+    /// Makes the nth call of a function from now on fail, or last.
     pub(crate) fn add_fault(&self, call: &str, nth: Option<u64>, returns: Option<&str>, delay: Option<&str>) {
-        let nth = nth.map(|nth| nth + self.calls_of(call));
         let fault = fake_nvml::fault(call, None, nth, returns, delay).map_err(|(_, why)| why).unwrap();
         self.change(|world| world.faults.push(fault));
     }

@@ -1,0 +1,53 @@
+//! A kubelet that only says which pods hold what.
+
+#![allow(clippy::unwrap_used, reason = "clippy takes only test functions for tests")]
+
+use std::path::Path;
+
+use kubelet::podresources::pod_resources_lister_server::{PodResourcesLister, PodResourcesListerServer};
+use kubelet::podresources::{ContainerDevices, ContainerResources, ListRequest, ListResponse, PodResources};
+use tokio::net::UnixListener;
+use tokio::runtime::Runtime;
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::{Request, Response, Status};
+
+/// Answers for as long as it is kept.
+pub(crate) struct PretendedKubelet {
+    _runtime: Runtime,
+}
+
+struct Lister(Option<Vec<PodResources>>);
+
+#[tonic::async_trait]
+impl PodResourcesLister for Lister {
+    async fn list(&self, _: Request<ListRequest>) -> Result<Response<ListResponse>, Status> {
+        match &self.0 {
+            Some(pods) => Ok(Response::new(ListResponse { pods: pods.clone() })),
+            None => Err(Status::resource_exhausted("rejected by rate limit")),
+        }
+    }
+}
+
+impl PretendedKubelet {
+    /// Pods by name, and the devices that each holds; without pods, one that refuses to say.
+    pub(crate) fn start(root: &Path, pods: Option<&[(&str, &str)]>) -> Self {
+        let folder = root.join("pod-resources");
+        std::fs::create_dir_all(&folder).unwrap();
+        let pods = pods.map(|pods| pods.iter().map(|(name, device)| pod(name, device)).collect());
+        let runtime = Runtime::new().unwrap();
+        let inside = runtime.enter();
+        let listener = UnixListener::bind(folder.join("kubelet.sock")).unwrap();
+        let service = PodResourcesListerServer::new(Lister(pods));
+        let server = tonic::transport::Server::builder().add_service(service);
+        runtime.spawn(server.serve_with_incoming(UnixListenerStream::new(listener)));
+        drop(inside);
+        Self { _runtime: runtime }
+    }
+}
+
+fn pod(name: &str, device: &str) -> PodResources {
+    let devices =
+        ContainerDevices { resource_name: "nvidia.com/mig-1g.5gb".to_owned(), device_ids: vec![device.to_owned()] };
+    let container = ContainerResources { name: "main".to_owned(), devices: vec![devices] };
+    PodResources { name: name.to_owned(), namespace: "default".to_owned(), containers: vec![container] }
+}
