@@ -21,6 +21,7 @@ mod misfit;
 mod mode;
 mod models;
 mod output;
+mod paper;
 mod plan;
 mod planned;
 mod progress;

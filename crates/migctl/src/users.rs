@@ -57,6 +57,11 @@ impl Users {
         }
     }
 
+    /// Whether everybody is known: nobody listed is nobody there.
+    pub(crate) fn are_known(&self) -> bool {
+        self.unknown.is_none()
+    }
+
     /// For verbs that destroy: what is not known to be free is not.
     pub(crate) fn refuse_if_unknown(&self) -> Result<(), Failure> {
         let Some(why) = &self.unknown else { return Ok(()) };

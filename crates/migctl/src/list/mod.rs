@@ -8,6 +8,7 @@ use clap::Subcommand;
 use crate::context::Context;
 use crate::failure::Failure;
 
+pub(crate) use gpu::Mig;
 pub(crate) use instance::gibibytes;
 
 #[derive(Debug, clap::Args)]
