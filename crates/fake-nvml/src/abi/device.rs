@@ -6,7 +6,7 @@ use crate::{
     handle::{Device, Handle},
     session::{on_device, on_gpu, on_lookup, on_node},
     structs::{AddressingMode, Bar1Memory, MemoryInfo, MemoryInfoV2, PciInfo, PciInfoExt, version_of},
-    world::{PciAddress, Permission, Process, World},
+    world::{ComputeInstance, Gpu, GpuInstance, PciAddress, Permission, Process, World},
 };
 
 const MIB: u64 = 1 << 20;
@@ -120,12 +120,17 @@ fn by_index(world: &World, index: u32) -> Answer<Handle> {
     world.gpus.get(index).map(|gpu| Handle::of_gpu(index, gpu)).ok_or(Code::INVALID_ARGUMENT)
 }
 
+/// Also in the form that MIG devices had before driver 470: `MIG-<GPU's UUID>/<GPU instance>/<compute instance>`.
 fn by_uuid(world: &World, uuid: &str) -> Answer<Handle> {
+    let old = |gpu: &Gpu, instance: &GpuInstance, compute: &ComputeInstance| {
+        let ids = uuid.strip_prefix("MIG-").and_then(|rest| rest.strip_prefix(gpu.uuid.as_str()));
+        ids.is_some_and(|ids| ids == format!("/{}/{}", instance.id, compute.id))
+    };
     for (index, gpu) in world.gpus.iter().enumerate() {
         if gpu.uuid == uuid {
             return Ok(Handle::of_gpu(index, gpu));
         }
-        if let Some((instance, compute)) = gpu.mig_devices().find(|(_, compute)| compute.uuid == uuid) {
+        if let Some((instance, compute)) = gpu.mig_devices().find(|(gi, ci)| ci.uuid == uuid || old(gpu, gi, ci)) {
             return Ok(Handle::of_slice(index, instance, compute));
         }
     }
