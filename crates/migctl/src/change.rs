@@ -221,17 +221,29 @@ impl Account {
     }
 }
 
-/// The step, and what came of it: `+ create 3g.20gb at 4:4: GPU instance 2, MIG-...`.
+/// In the past tense: `+ created GPU instance 2 (3g.20gb at 4:4): MIG-...`.
 impl fmt::Display for DoneStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.step)?;
-        if let Some(instance) = &self.created {
-            write!(f, ": GPU instance {}", instance.id)?;
-            instance.compute_instances.iter().try_for_each(|one| write!(f, ", {}", one.uuid))?;
-        }
-        match &self.created_compute {
-            Some(one) => write!(f, ": compute instance {}, {}", one.id, one.uuid),
-            None => Ok(()),
+        match &self.step {
+            Step::SetMigMode { enabled: true } => f.write_str("* enabled MIG mode"),
+            Step::SetMigMode { enabled: false } => f.write_str("* disabled MIG mode"),
+            Step::DestroyComputeInstance { gpu_instance, compute_instance, profile, uuid } => {
+                let host = format!("GPU instance {gpu_instance}");
+                write!(f, "- destroyed compute instance {compute_instance} of {host} ({profile}, {uuid})")
+            }
+            Step::DestroyGpuInstance { gpu_instance, profile, placement, .. } => {
+                let place = placement.map(|at| format!(" at {at}")).unwrap_or_default();
+                write!(f, "- destroyed GPU instance {gpu_instance} ({profile}{place})")
+            }
+            Step::CreateGpuInstance { profile, placement, .. } => {
+                let Some(GpuInstance { id, compute_instances, .. }) = &self.created else { return Ok(()) };
+                let uuids: Vec<&str> = compute_instances.iter().map(|one| one.uuid.as_str()).collect();
+                write!(f, "+ created GPU instance {id} ({profile} at {placement}): {}", uuids.join(", "))
+            }
+            Step::CreateComputeInstance { gpu_instance, profile } => {
+                let Some(ComputeInstance { id, uuid, .. }) = &self.created_compute else { return Ok(()) };
+                write!(f, "+ created compute instance {id} ({profile}) in GPU instance {gpu_instance}: {uuid}")
+            }
         }
     }
 }

@@ -31,7 +31,10 @@ impl Context {
             sys: self.options.sys_root.clone(),
             proc: self.options.proc_root.clone(),
         };
-        let hardware = Hardware::open(self.options.nvml_library.as_deref(), roots)?;
+        // The loader takes a name without a slash for one to look up.
+        let library = self.options.nvml_library.as_ref().map(std::path::absolute).transpose();
+        let library = library.map_err(|error| Failure::failed("Library", format!("--nvml-library: {error}")))?;
+        let hardware = Hardware::open(library.as_deref(), roots)?;
         let survey = hardware.survey()?;
         Ok(Node { hardware, survey })
     }

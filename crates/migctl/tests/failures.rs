@@ -442,7 +442,7 @@ fn no_driver() {
     assert_data_eq!(
         machine.transcript("--nvml-library absent.so list gpu"),
         str![[r#"
-! error: there is no NVML library at absent.so: check --nvml-library
+! error: there is no NVML library at [DIR]/absent.so: check --nvml-library
 exit 1
 
 "#]]
@@ -451,7 +451,7 @@ exit 1
     assert_data_eq!(
         machine.transcript("--nvml-library broken.so list gpu"),
         str![[r#"
-! error: unable to load NVML: broken.so: cannot open shared object file: No such file or directory
+! error: unable to load NVML: [DIR]/broken.so: file too short
 exit 1
 
 "#]]
@@ -469,7 +469,7 @@ fn the_driver_refuses_in_the_middle() {
     assert_data_eq!(
         machine.transcript("apply -f layout.yaml"),
         str![[r#"
-GPU 0: + create 3g.20gb at 0:4: GPU instance 2, MIG-dc22f3f4-bb7b-576b-a53d-939e78f8f977
+GPU 0: + created GPU instance 2 (3g.20gb at 0:4): MIG-dc22f3f4-bb7b-576b-a53d-939e78f8f977
 ! GPU 0: 2 steps
 !   + create 3g.20gb at 0:4
 !   + create 3g.20gb at 4:4

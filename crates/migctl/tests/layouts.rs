@@ -60,7 +60,7 @@ exit 0
     assert_data_eq!(
         machine.transcript("apply -f layout.yaml --config mixed"),
         str![[r#"
-GPU 0: + create 2g.10gb at 2:2: GPU instance 6, MIG-57b4b551-6dab-5c93-9e47-d9656235d34c
+GPU 0: + created GPU instance 6 (2g.10gb at 2:2): MIG-57b4b551-6dab-5c93-9e47-d9656235d34c
 ! GPU 0: 1 step; 3 instances stay
 !   + create 2g.10gb at 2:2
 !   room left: nothing
@@ -81,10 +81,10 @@ exit 0
     assert_data_eq!(
         machine.transcript("apply -f layout.yaml --config halves"),
         str![[r#"
-GPU 0: - destroy GPU instance 11 (1g.5gb at 0:1)
-GPU 0: - destroy GPU instance 12 (1g.5gb at 1:1)
-GPU 0: - destroy GPU instance 6 (2g.10gb at 2:2)
-GPU 0: + create 3g.20gb at 0:4: GPU instance 2, MIG-020965c7-a5e2-5477-ad2d-5cd91cfb2f7c
+GPU 0: - destroyed GPU instance 11 (1g.5gb at 0:1)
+GPU 0: - destroyed GPU instance 12 (1g.5gb at 1:1)
+GPU 0: - destroyed GPU instance 6 (2g.10gb at 2:2)
+GPU 0: + created GPU instance 2 (3g.20gb at 0:4): MIG-020965c7-a5e2-5477-ad2d-5cd91cfb2f7c
 ! GPU 0: 4 steps; 1 instance stays
 !   - destroy GPU instance 11 (1g.5gb at 0:1)
 !   - destroy GPU instance 12 (1g.5gb at 1:1)
@@ -124,10 +124,10 @@ fn a_layout_comes_from_stdin() {
     assert_data_eq!(
         machine.told(&output),
         str![[r#"
-GPU 0: + create 3g.20gb at 0:4: GPU instance 2, MIG-dc22f3f4-bb7b-576b-a53d-939e78f8f977
-GPU 0: + create 3g.20gb at 4:4: GPU instance 1, MIG-a91fdd36-60fb-521f-9787-0ffb9f35b685
-GPU 1: + create 3g.20gb at 0:4: GPU instance 2, MIG-bc6813a3-e3b0-5af0-aad3-88ff39485d5c
-GPU 1: + create 3g.20gb at 4:4: GPU instance 1, MIG-ae0b9e15-a50a-5c16-b8cb-9db489626e0a
+GPU 0: + created GPU instance 2 (3g.20gb at 0:4): MIG-dc22f3f4-bb7b-576b-a53d-939e78f8f977
+GPU 0: + created GPU instance 1 (3g.20gb at 4:4): MIG-a91fdd36-60fb-521f-9787-0ffb9f35b685
+GPU 1: + created GPU instance 2 (3g.20gb at 0:4): MIG-bc6813a3-e3b0-5af0-aad3-88ff39485d5c
+GPU 1: + created GPU instance 1 (3g.20gb at 4:4): MIG-ae0b9e15-a50a-5c16-b8cb-9db489626e0a
 ! GPU 0: 2 steps
 !   + create 3g.20gb at 0:4
 !   + create 3g.20gb at 4:4
@@ -149,7 +149,7 @@ fn what_is_in_use_stays_or_is_named() {
     assert_data_eq!(
         machine.transcript("apply -f layout.yaml --config mixed"),
         str![[r#"
-GPU 0: + create 2g.10gb at 2:2: GPU instance 6, MIG-57b4b551-6dab-5c93-9e47-d9656235d34c
+GPU 0: + created GPU instance 6 (2g.10gb at 2:2): MIG-57b4b551-6dab-5c93-9e47-d9656235d34c
 ! GPU 0: 1 step; 3 instances stay
 !   + create 2g.10gb at 2:2
 !   room left: nothing
@@ -187,7 +187,7 @@ layouts:
     assert_data_eq!(
         machine.transcript("--gpuid 0 apply -f layout.yaml --mode-only"),
         str![[r#"
-GPU 0: * enable MIG mode
+GPU 0: * enabled MIG mode
 ! GPU 0: 1 step
 !   * enable MIG mode
 exit 0
@@ -198,9 +198,9 @@ exit 0
     assert_data_eq!(
         machine.transcript("apply -f layout.yaml"),
         str![[r#"
-GPU 0: + create 3g.40gb at 0:4 with 2c.3g.40gb, 1c.3g.40gb: GPU instance 1, MIG-f2b59ac4-2b7d-5ca2-ae25-9a180199650b, MIG-2d9c62aa-98bf-564f-9266-6c091d0b99c4
-GPU 0: + create 3g.40gb at 4:4: GPU instance 2, MIG-7923bbd1-c341-5764-b17f-b0f39ac0921f
-GPU 1: * enable MIG mode
+GPU 0: + created GPU instance 1 (3g.40gb at 0:4): MIG-f2b59ac4-2b7d-5ca2-ae25-9a180199650b, MIG-2d9c62aa-98bf-564f-9266-6c091d0b99c4
+GPU 0: + created GPU instance 2 (3g.40gb at 4:4): MIG-7923bbd1-c341-5764-b17f-b0f39ac0921f
+GPU 1: * enabled MIG mode
 ! GPU 0: 2 steps
 !   + create 3g.40gb at 0:4 with 2c.3g.40gb, 1c.3g.40gb
 !   + create 3g.40gb at 4:4
@@ -222,9 +222,9 @@ exit 6
     assert_data_eq!(
         machine.transcript("apply -f off.yaml"),
         str![[r#"
-GPU 0: - destroy GPU instance 1 (3g.40gb at 0:4)
-GPU 0: - destroy GPU instance 2 (3g.40gb at 4:4)
-GPU 0: * disable MIG mode
+GPU 0: - destroyed GPU instance 1 (3g.40gb at 0:4)
+GPU 0: - destroyed GPU instance 2 (3g.40gb at 4:4)
+GPU 0: * disabled MIG mode
 ! GPU 0: 3 steps
 !   - destroy GPU instance 1 (3g.40gb at 0:4)
 !   - destroy GPU instance 2 (3g.40gb at 4:4)

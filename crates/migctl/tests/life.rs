@@ -98,7 +98,7 @@ exit 4
     assert_data_eq!(
         machine.transcript("--gpuid 0 destroy instance --all"),
         str![[r#"
-GPU 0: - destroy GPU instance 13 (1g.10gb at 6:1)
+GPU 0: - destroyed GPU instance 13 (1g.10gb at 6:1)
 exit 0
 
 "#]]
@@ -291,7 +291,7 @@ exit 0
     assert_data_eq!(
         machine.transcript("destroy instance --instanceid 1 --computeid 1"),
         str![[r#"
-GPU 0: - destroy compute instance 1 of GPU instance 1 (1c.3g.20gb, MIG-0f0bbee5-ab10-5db1-8169-d652def50ed2)
+GPU 0: - destroyed compute instance 1 of GPU instance 1 (1c.3g.20gb, MIG-0f0bbee5-ab10-5db1-8169-d652def50ed2)
 exit 0
 
 "#]]
@@ -326,7 +326,7 @@ fn a_device_goes_by_its_uuid() {
     assert_data_eq!(
         machine.transcript("destroy instance --uuid MIG-aaaaaaaa-0000-5000-8000-000000000002"),
         str![[r#"
-GPU 0: - destroy GPU instance 11 (1g.5gb at 0:1)
+GPU 0: - destroyed GPU instance 11 (1g.5gb at 0:1)
 exit 0
 
 "#]]

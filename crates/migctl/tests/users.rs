@@ -70,7 +70,7 @@ exit 4
     assert_data_eq!(
         machine.transcript("destroy instance --instanceid 12"),
         str![[r#"
-GPU 0: - destroy GPU instance 12 (1g.5gb at 1:1)
+GPU 0: - destroyed GPU instance 12 (1g.5gb at 1:1)
 exit 0
 
 "#]]
@@ -131,7 +131,7 @@ exit 4
     assert_data_eq!(
         machine.transcript("destroy instance --instanceid 11 --ignore-kubelet"),
         str![[r#"
-GPU 0: - destroy GPU instance 11 (1g.5gb at 0:1)
+GPU 0: - destroyed GPU instance 11 (1g.5gb at 0:1)
 exit 0
 
 "#]]
@@ -177,7 +177,7 @@ exit 0
     assert_data_eq!(
         machine.transcript("destroy instance --instanceid 11 --ignore-kubelet"),
         str![[r#"
-GPU 0: - destroy GPU instance 11 (1g.5gb at 0:1)
+GPU 0: - destroyed GPU instance 11 (1g.5gb at 0:1)
 exit 0
 
 "#]]
