@@ -97,7 +97,7 @@ def exports(machine):
     expected = []
     for gpu in machine.show()["gpus"]:
         devices = [
-            {"index": compute["index"], "uuid": compute["uuid"], "profile": compute["profile"], "instance": instance["id"], "compute": compute["id"]}
+            {key: compute[key] for key in ("index", "uuid", "profile")} | {"instance": instance["id"], "compute": compute["id"]}
             for instance in gpu["instances"]
             for compute in instance["compute"]
         ]

@@ -33,8 +33,12 @@ def shows_the_machine(machine):
     seen = [[int(gpu), int(index), name, int(gi), int(ci), total] for gpu, index, name, gi, ci, _, total in SLICE.findall(printed)]
     same(expected, seen, "nvitop's MIG devices")
     index_of = {(gpu["index"], instance["id"], compute["id"]): str(compute["index"]) for gpu, instance, compute in slices}
+
+    def at(gpu, process):
+        return index_of.get((gpu["index"], process["instance"], process["compute"]), "")
+
     running = [
-        [gpu["index"], index_of.get((gpu["index"], one["instance"], one["compute"]), ""), one["pid"], "CG"[one["graphics"]], size(one["memory"])]
+        [gpu["index"], at(gpu, one), one["pid"], "CG"[one["graphics"]], size(one["memory"])]
         for gpu in machine.show()["gpus"]
         for one in gpu["processes"]
         # Of a GPU with MIG on, nvitop asks the slices alone.

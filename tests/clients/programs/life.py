@@ -183,7 +183,8 @@ class Life:
 
     def use(self):
         """What a process uses stays, and so does its GPU instance; what it does not use can go."""
-        tools.control("process", "add", "--gpu", 0, "--instance", self.first, "--compute", 0, "--pid", 4711, "--name", "train", "--memory", 512)
+        part = ["--gpu", 0, "--instance", self.first, "--compute", 0]
+        tools.control("process", "add", *part, "--pid", 4711, "--name", "train", "--memory", 512)
         tools.control("process", "add", "--gpu", 1, "--pid", 4712, "--graphics")
         self.check("processes")
         instance = nvml.nvmlDeviceGetGpuInstanceById(self.device, self.first)
