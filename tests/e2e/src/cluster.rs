@@ -21,6 +21,10 @@ pub(crate) const AGENT_LABEL: &str = "app.kubernetes.io/name=mig-agent";
 /// How long the node may take to have its resources: a kubelet reports every 1 to 10 s, a pod's image is there.
 const SETTLED: Duration = Duration::from_secs(60);
 
+/// How long until a slice that is gone is no longer listed: the agent waits until it is sure that no pod has it, twelve
+/// settle times (5 s each) after it met its kubelet.
+const FORGOTTEN: Duration = Duration::from_secs(120);
+
 /// A cluster that nobody else uses while this value lives.
 pub struct Cluster {
     pub(crate) client: Client,
@@ -73,8 +77,20 @@ impl Cluster {
     /// # Errors
     /// When it does not in time.
     pub async fn all_listed_since(&self, since: Timestamp) -> Result<()> {
+        self.all_listed_within(since, SETTLED).await
+    }
+
+    /// The same, after GPUs were cut otherwise.
+    ///
+    /// # Errors
+    /// When it does not in time.
+    pub async fn all_listed_again(&self) -> Result<()> {
+        self.all_listed_within(Timestamp::now(), FORGOTTEN).await
+    }
+
+    async fn all_listed_within(&self, since: Timestamp, time: Duration) -> Result<()> {
         let expected = self.scene.resources();
-        wait_for("the node to list the scene's slices", SETTLED, async || {
+        wait_for("the node to list the scene's slices", time, async || {
             let status = self.node().await?.status.unwrap_or_default();
             let ready = status.conditions.into_iter().flatten().find(|condition| {
                 condition.type_ == "Ready"

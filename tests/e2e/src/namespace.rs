@@ -56,6 +56,17 @@ impl<'a> Namespace<'a> {
     /// # Errors
     /// When a pod stays.
     pub async fn delete(self) -> Result<()> {
+        self.delete_pods().await?;
+        let namespaces: Api<Resource> = Api::all(self.cluster.client.clone());
+        namespaces.delete(&self.name, &DeleteParams::default()).await.context("failed to delete the namespace")?;
+        Ok(())
+    }
+
+    /// Deletes every pod, and waits until all are gone.
+    ///
+    /// # Errors
+    /// When a pod stays.
+    pub async fn delete_pods(&self) -> Result<()> {
         self.pods
             .delete_collection(&DeleteParams::default(), &kube::api::ListParams::default())
             .await
@@ -65,10 +76,7 @@ impl<'a> Namespace<'a> {
             let left: Vec<_> = left.iter().map(ResourceExt::name_any).collect();
             Ok(if left.is_empty() { Look::Found(()) } else { Look::Instead(format!("still there: {left:?}")) })
         })
-        .await?;
-        let namespaces: Api<Resource> = Api::all(self.cluster.client.clone());
-        namespaces.delete(&self.name, &DeleteParams::default()).await.context("failed to delete the namespace")?;
-        Ok(())
+        .await
     }
 
     /// Creates a pod, for the cluster's node.

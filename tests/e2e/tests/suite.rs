@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 use e2e::cluster::{Cluster, kubelet_restart};
+use e2e::cutting::{can_cut, migctl, restore};
 use e2e::namespace::Namespace;
 use e2e::pod::{Running, pod};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
@@ -27,6 +28,9 @@ fn main() -> ExitCode {
         a_container_finds_both_of_two_profiles,
         a_container_gets_two_slices_of_one_profile,
         a_deleted_agent_comes_back_and_no_pod_notices,
+    ]);
+    trials.extend(trials![trial_that_cuts:
+        slices_are_cut_for_pods_and_not_from_under_them,
     ]);
     trials.extend(trials![trial_that_kills_the_kubelet:
         a_killed_kubelet_has_its_slices_back_and_no_pod_notices,
@@ -124,6 +128,46 @@ async fn a_killed_kubelet_has_its_slices_back_and_no_pod_notices(test: &Namespac
     nothing_but_the_rest_is_free(test, &before).await
 }
 
+/// GPU 0's only 3g.20gb is held; a second one is cut out of GPU 1, and a layout around it while a pod has it.
+async fn slices_are_cut_for_pods_and_not_from_under_them(test: &Namespace<'_>) -> Result<()> {
+    let outcome = cut_for_pods(test).await;
+    // Other tests want the GPUs as they were.
+    test.delete_pods().await?;
+    restore()?;
+    test.cluster.all_listed_again().await?;
+    outcome
+}
+
+async fn cut_for_pods(test: &Namespace<'_>) -> Result<()> {
+    let first = test.run(pod("first", &[&[("3g.20gb", 1)]])?).await?;
+    test.create_pod(pod("second", &[&[("3g.20gb", 1)]])?).await?;
+    let reason = test.unschedulable("second").await?;
+    ensure!(reason.contains("Insufficient nvidia.com/mig-3g.20gb"), "the scheduler says: {reason}");
+
+    let refused = migctl("--gpuid 0 destroy instance --all")?;
+    ensure!(refused.code == 4 && refused.err.contains("/first"), "a pod's slice is not kept: {refused:?}");
+    let emptied = migctl("--gpuid 1 destroy instance --all")?;
+    ensure!(emptied.code == 0, "{emptied:?}");
+    let created = migctl("--gpuid 1 create instance --type 3g.20gb")?;
+    ensure!(created.code == 0, "{created:?}");
+
+    let second = test.running("second").await?;
+    let slice = second.slice()?;
+    ensure!(created.out.contains(slice), "the second pod has {slice}, and {created:?}");
+
+    let layout = "version: mig-agent/v1\nlayouts: { it: [{ gpus: [1], instances: [1g.5gb, 2g.10gb, 3g.20gb] }] }\n";
+    let applied = migctl(&format!("apply -f - <<'END'\n{layout}END"))?;
+    ensure!(applied.code == 0, "{applied:?}");
+    let config = migctl("--gpuid 1 list config -o json")?;
+    for expected in [slice, "\"second\"", "2g.10gb", "1g.5gb"] {
+        ensure!(config.out.contains(expected), "no {expected} in {config:?}");
+    }
+    let third = test.run(pod("third", &[&[("2g.10gb", 2)]])?).await?;
+    ensure!(third.slice()?.split(',').count() == 2, "it holds {}", third.slice()?);
+    test.untouched(&first).await?;
+    test.untouched(&second).await
+}
+
 /// Three pods, before something is restarted under them: the only 3g.20gb, and three of the nine 1g.5gb.
 async fn hold_some(test: &Namespace<'_>) -> Result<Vec<Running>> {
     let mut running = Vec::new();
@@ -164,6 +208,20 @@ where
     T: for<'a> AsyncFnOnce(&'a Namespace<'a>) -> Result<()> + Send + 'static,
 {
     Trial::test(name, move || Ok(on_cluster(test)?))
+}
+
+fn trial_that_cuts<T>(name: &str, test: T) -> Trial
+where
+    T: for<'a> AsyncFnOnce(&'a Namespace<'a>) -> Result<()> + Send + 'static,
+{
+    Trial::ignorable_test(name, move || {
+        if !can_cut() {
+            let reason = "this cluster's GPUs can't be cut from here: E2E_MIGCTL and E2E_RESTORE_GPUS are not set";
+            return Ok(Completion::ignored_with(reason));
+        }
+        on_cluster(test)?;
+        Ok(Completion::Completed)
+    })
 }
 
 fn trial_that_kills_the_kubelet<T>(name: &str, test: T) -> Trial
