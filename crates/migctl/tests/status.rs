@@ -1,5 +1,7 @@
 //! What `migctl status` draws, on 80 columns unless a test says otherwise.
 
+#![allow(clippy::unwrap_used, reason = "clippy takes only test functions for tests")]
+
 mod machine;
 mod podresources;
 
