@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use mig_model::layout::{GpuIdentity, LayoutError, LayoutFile};
+use mig_model::layout::{GpuIdentity, Layout, LayoutError, LayoutFile};
 use mig_model::plan::{GpuWish, plan_gpu};
 use mig_model::{Geometry, GpuSurvey, NodeSurvey, PlanError, Step};
 
@@ -26,22 +26,35 @@ pub(crate) struct Source {
     pub(crate) config: Option<String>,
 }
 
+/// A file that was read.
+#[derive(Debug)]
+pub(crate) struct Chosen {
+    /// As the user named it.
+    file: String,
+    layout: Layout,
+}
+
 impl Source {
+    /// Reads the file, if one was named: before the lock is taken, since stdin may keep us waiting.
+    pub(crate) fn read(&self) -> Result<Option<Chosen>, Failure> {
+        let Some(path) = &self.file else { return Ok(None) };
+        let file = path.display().to_string();
+        let parsed = LayoutFile::parse(&files::read(path)?).map_err(|error| failure(&file, &error))?;
+        let layout = parsed.select(self.config.as_deref()).map_err(|error| failure(&file, &error))?.clone();
+        Ok(Some(Chosen { file, layout }))
+    }
+}
+
+impl Chosen {
     /// What the layout wants of each GPU that it speaks of and that was chosen; never nothing.
     pub(crate) fn wishes<'s>(
         &self,
         survey: &'s NodeSurvey,
         chosen: &[Selector],
     ) -> Result<Vec<(&'s GpuSurvey, GpuWish)>, Failure> {
-        let Some(file) = &self.file else { return Err(Failure::usage("which layout? name a file by -f")) };
-        let name = file.display().to_string();
-        let failure = |error: &LayoutError| failure(&name, error);
-        let text = files::read(file)?;
-        let file = LayoutFile::parse(&text).map_err(|error| failure(&error))?;
-        let layout = file.select(self.config.as_deref()).map_err(|error| failure(&error))?;
         let chosen = selection::to_read(chosen, survey)?;
         let identities: Vec<GpuIdentity<'_>> = survey.gpus.iter().map(GpuIdentity::from).collect();
-        let wishes = layout.resolve(&identities).map_err(|error| failure(&error))?;
+        let wishes = self.layout.resolve(&identities).map_err(|error| failure(&self.file, &error))?;
         let meant = wishes.into_iter().filter_map(|(position, wish)| Some((survey.gpus.get(position)?, wish)));
         let meant: Vec<(&GpuSurvey, GpuWish)> =
             meant.filter(|(gpu, _)| chosen.iter().any(|one| one.gpu.uuid == gpu.gpu.uuid)).collect();

@@ -3,7 +3,7 @@ use mig_model::{GpuSurvey, NodeSurvey};
 
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::layouts::{self, Source};
+use crate::layouts::{self, Chosen, Source};
 use crate::planned::{Answer, Planned, refuse, text};
 use crate::request::{Request, Target, TypeName};
 use crate::users::Users;
@@ -34,12 +34,17 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
+    let layout = args.source.read()?;
     let (survey, users) = match &args.model {
         Some(name) => (models::find(name)?.machine(args.gpus)?, Users::none()),
-        None => (context.node()?.survey, Users::read(context)),
+        None => {
+            let node =
+                context.node().map_err(|failure| failure.hint("for a plan without a GPU name one by --model"))?;
+            (node.survey, Users::read(context))
+        }
     };
     users.warn_if_unknown(context);
-    let planned = args.planned(&survey, &users, context)?;
+    let planned = args.planned(layout.as_ref(), &survey, &users, context)?;
     context.output.answer(&Answer::new(&planned, args.explain), text)?;
     refuse(planned, context)
 }
@@ -47,12 +52,13 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
 impl Args {
     fn planned<'s>(
         &self,
+        layout: Option<&Chosen>,
         survey: &'s NodeSurvey,
         users: &Users,
         context: &Context,
     ) -> Result<Vec<Planned<'s>>, Failure> {
-        if self.source.file.is_some() {
-            let wishes = self.source.wishes(survey, &context.options.gpuid)?;
+        if let Some(layout) = layout {
+            let wishes = layout.wishes(survey, &context.options.gpuid)?;
             let plan = |(gpu, wish): (&'s GpuSurvey, _)| Planned {
                 pretended: self.model.is_some(),
                 ..layouts::plan(gpu, &wish, users)

@@ -447,6 +447,15 @@ exit 1
 
 "#]]
     );
+    assert_data_eq!(
+        machine.transcript("--nvml-library absent.so plan 3g.20gb"),
+        str![[r#"
+! error: there is no NVML library at [DIR]/absent.so: check --nvml-library
+! hint: for a plan without a GPU name one by --model
+exit 1
+
+"#]]
+    );
     machine.write("broken.so", "no library");
     assert_data_eq!(
         machine.transcript("--nvml-library broken.so list gpu"),
