@@ -63,9 +63,9 @@ class Machine:
             raise AssertionError(f"{pathlib.Path(str(command[0])).name} {words}: exit code {done.returncode}: {said}")
         return done.stdout
 
-    def program(self, name, *arguments):
+    def program(self, name, *arguments, code=0):
         """What a program of ours, made of other people's bindings, prints."""
-        return self.run(sys.executable, "-m", f"programs.{name}", *arguments)
+        return self.run(sys.executable, "-m", f"programs.{name}", *arguments, code=code)
 
     def tell(self, *arguments):
         return self.run(self.fake.control, *arguments)

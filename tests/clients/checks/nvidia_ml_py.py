@@ -12,6 +12,8 @@ def cases(scenes):
     for model, (small, big, start, needs_reset) in LIVES.items():
         life = functools.partial(lives, arguments=[small, big, start, *(["--needs-reset"] if needs_reset else [])])
         yield f"pynvml life {model}", f"gpus: [{{ model: {model} }}, {{ model: {model} }}]", life
+    for order in GUIDE:
+        yield f"pynvml order {','.join(order)}", "gpus: [{ model: A100-SXM4-40GB, mig: true }]", functools.partial(places, order=order)
 
 
 # A small profile, one that takes half the GPU, where its second place starts, and whether a new mode waits for a reset.
@@ -20,6 +22,15 @@ LIVES = {
     "A100-SXM4-40GB": ("1g.5gb", "3g.20gb", 4, True),
     "H100-80GB-HBM3": ("1g.10gb", "3g.40gb", 4, False),
     "H200": ("1g.18gb", "3g.71gb", 4, False),
+}
+
+# Where the driver puts instances that come in this order, on an A100-40GB: the examples in NVIDIA's MIG user guide, "Instance
+# Geometry". In the last there is no room for the 3g.20gb, though there would be in another order.
+GUIDE = {
+    ("1g.5gb", "2g.10gb", "4g.20gb"): [6, 4, 0],
+    ("3g.20gb", "1g.5gb", "2g.10gb", "1g.5gb"): [4, 0, 2, 1],
+    ("2g.10gb", "1g.5gb", "1g.5gb", "1g.5gb", "1g.5gb", "1g.5gb"): [4, 6, 0, 1, 2, 3],
+    ("1g.5gb", "1g.5gb", "2g.10gb", "3g.20gb"): None,
 }
 
 
@@ -36,3 +47,14 @@ def sees_the_scene(machine):
 def lives(machine, arguments):
     """A GPU goes through all that can happen to it, from MIG off to MIG off; the program compares after each phase."""
     machine.program("life", *arguments)
+
+
+def places(machine, order):
+    """The driver's own choice of places is the one that NVIDIA's guide shows."""
+    starts = GUIDE[order]
+    machine.program("cut", *(f"0:{name}" for name in order), code=0 if starts else 1)
+    seen = sorted((one["profile"], one["placement"]["start"]) for one in machine.show()["gpus"][0]["instances"])
+    if starts:
+        same(sorted(zip(order, starts)), seen, "where the driver put them")
+    else:
+        same(sorted(order[:-1]), [profile for profile, _ in seen], "all but the last")
