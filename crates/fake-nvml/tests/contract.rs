@@ -130,8 +130,8 @@ fn structures_of_another_version_are_refused() {
         &mut client,
         &[
             ("nvmlDeviceGetMemoryInfo_v2 h:gpu v:33554472", "0"),
-            ("nvmlDeviceGetMemoryInfo_v2 h:gpu v:40", "25"),
-            ("nvmlDeviceGetGpuInstanceProfileInfoV h:gpu u:0 v:0", "25"),
+            ("nvmlDeviceGetMemoryInfo_v2 h:gpu v:40", "13"),
+            ("nvmlDeviceGetGpuInstanceProfileInfoV h:gpu u:0 v:0", "2"),
             ("nvmlDeviceGetPciInfoExt h:gpu v:7", "25"),
             ("nvmlDeviceGetAddressingMode h:gpu v:1", "25"),
         ],

@@ -143,7 +143,8 @@ fn versioned(instance: Instance<'_>, profile: &ComputeProfile, info: Out<Compute
         return info.set(v2);
     }
     if version != version_of::<ComputeInstanceProfileInfoV3>(3) {
-        return Err(Code::ARGUMENT_VERSION_MISMATCH);
+        // As measured for GPU instance profiles; for these it is assumed.
+        return Err(Code::INVALID_ARGUMENT);
     }
     info.as_type().set(ComputeInstanceProfileInfoV3 {
         version: 0,

@@ -68,7 +68,8 @@ entry_points! {
     fn nvmlDeviceGetMemoryInfo_v2(device: Handle, memory: Out<MemoryInfoV2>) => on_device(device, |device| {
         let version = memory.version()?;
         if version != version_of::<MemoryInfoV2>(2) {
-            return Err(Code::ARGUMENT_VERSION_MISMATCH);
+            // Measured on 580.159.04: it looks for the function of that version.
+            return Err(Code::FUNCTION_NOT_FOUND);
         }
         let (total, reserved, used) = bytes(device)?;
         let free = total.saturating_sub(reserved.saturating_add(used));

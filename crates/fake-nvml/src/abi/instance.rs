@@ -142,7 +142,8 @@ fn versioned(profile: &Profile, info: Out<GpuInstanceProfileInfoV2>) -> Answer {
         });
     }
     if version != version_of::<GpuInstanceProfileInfoV3>(3) {
-        return Err(Code::ARGUMENT_VERSION_MISMATCH);
+        // Measured on 580.159.04, as is the next: other structures' unknown versions have a code of their own.
+        return Err(Code::INVALID_ARGUMENT);
     }
     info.as_type().set(GpuInstanceProfileInfoV3 {
         version: 0,
@@ -156,7 +157,8 @@ fn versioned(profile: &Profile, info: Out<GpuInstanceProfileInfoV2>) -> Answer {
         jpegCount: v1.jpegCount,
         ofaCount: v1.ofaCount,
         memorySizeMB: v1.memorySizeMB,
-        name,
+        // That driver leaves the name of version 3 empty (and writes `MIG 7g.0gb` behind its beginning).
+        name: field(""),
         capabilities: if profile.name.ends_with("+gfx") { GRAPHICS } else { 0 },
     })
 }

@@ -61,7 +61,13 @@ fn all_versions_of_a_profile_agree(gpu: &Gpu) -> Verdict {
         equal(format!("isP2pSupported in version 2 of profile {}", offer.index), same, peers)?;
         let third = gpu.nvml.gpu_profile_v3(gpu.device, offer.index).value()?;
         equal(format!("version 3 of profile {}", offer.index), third.profile, first)?;
-        equal(format!("the name in version 3 of profile {}", offer.index), third.name, second.name)?;
+        // **[M]**: driver 580.159.04 leaves it empty. Others may not.
+        let name = third.name;
+        let known = name.is_empty() || name == second.name;
+        holds(
+            format!("the name in version 3 of profile {}: {name:?} is empty or {:?}", offer.index, second.name),
+            known,
+        )?;
     }
     Ok(())
 }
@@ -83,11 +89,11 @@ fn nothing_is_left_of_the_version_in_the_answer(gpu: &Gpu) -> Verdict {
     Ok(())
 }
 
+/// **[M]**
 fn a_structure_of_no_version_is_refused(gpu: &Gpu) -> Verdict {
-    let refused = [Code::INVALID_ARGUMENT, Code::ARGUMENT_VERSION_MISMATCH];
     let offer = gpu.whole()?;
     for version in [0, GPU_PROFILE_V2 + (7 << 24)] {
-        gpu.nvml.gpu_profile_v2(gpu.device, offer.index, version).returns_one_of(&refused)?;
+        gpu.nvml.gpu_profile_v2(gpu.device, offer.index, version).returns(Code::INVALID_ARGUMENT)?;
     }
     Ok(())
 }
