@@ -19,13 +19,16 @@ def sees_the_scene(machine):
     for gpu in expected["gpus"]:
         for process in gpu["processes"]:
             del process["name"]
+        for instance in gpu["instances"]:
+            # Measured on an H200: the version of a profile's description that these bindings ask for names none.
+            del instance["profile"]
     same(expected, json.loads(machine.program("compiled", "walk")), "cuda-bindings sees another machine")
 
 
 def cuts(machine):
     """It creates what it is told to, sees it, and takes all of it away again."""
     empty = machine.show()
-    machine.program("compiled", "cut", "0:3g.40gb:4", "0:1g.10gb", "0:2g.20gb", "2:1g.12gb+me", "2:4g.47gb:0")
+    machine.program("compiled", "cut", "0:9:4", "0:19", "0:14", "2:20", "2:5:0")
     sees_the_scene(machine)
     seen = {(gpu["index"], instance["profile"]) for gpu, instance, _ in machine.slices()}
     wanted = {(0, "3g.40gb"), (0, "1g.10gb"), (0, "2g.20gb"), (2, "1g.12gb+me"), (2, "4g.47gb")}

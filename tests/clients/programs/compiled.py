@@ -1,4 +1,7 @@
-"""Walks, cuts or clears GPUs with NVIDIA's cuda-bindings: `walk`, `cut 0:3g.20gb:4 0:1g.5gb`, `clear`."""
+"""Walks, cuts or clears GPUs with NVIDIA's cuda-bindings: `walk`, `cut 0:9:4 0:19`, `clear`.
+
+GPU instance profiles go by their ids: version 3 of their description, the only one that this client asks for, has no name.
+"""
 
 import json
 import sys
@@ -79,7 +82,6 @@ def instances(device):
             info = nvml.gpu_instance_get_info(handle)
             found.append({
                 "id": info.id,
-                "profile": short(profile.name),
                 "profile_id": info.profile_id,
                 "memory_mb": profile.memory_size_mb,
                 "placement": place(info.placement),
@@ -135,15 +137,14 @@ def walk():
 def cut(wishes):
     """Each with a compute instance of the whole; where a start is said, there."""
     for wish in wishes:
-        index, name, *start = wish.split(":")
-        device = nvml.device_get_handle_by_index_v2(int(index))
-        profile = next(one for one in profiles_of(device) if short(one.name) == name)
+        index, profile, *start = map(int, wish.split(":"))
+        device = nvml.device_get_handle_by_index_v2(index)
         if start:
-            places = nvml.device_get_gpu_instance_possible_placements_v2(device, profile.id)
-            wanted = next(one for one in places if int(one.start) == int(start[0]))
-            instance = nvml.device_create_gpu_instance_with_placement(device, profile.id, wanted.ptr)
+            places = nvml.device_get_gpu_instance_possible_placements_v2(device, profile)
+            wanted = next(one for one in places if int(one.start) == start[0])
+            instance = nvml.device_create_gpu_instance_with_placement(device, profile, wanted.ptr)
         else:
-            instance = nvml.device_create_gpu_instance(device, profile.id)
+            instance = nvml.device_create_gpu_instance(device, profile)
         whole = max(compute_profiles(instance), key=lambda one: one.slice_count)
         nvml.gpu_instance_create_compute_instance(instance, whole.id)
 
