@@ -6,6 +6,7 @@ use std::path::Path;
 use mig_model::model::Model;
 use mig_model::{Geometry, Gpu, GpuSurvey, GpuUuid, MigMode, NodeSurvey};
 
+use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::files;
 
@@ -62,6 +63,15 @@ pub(crate) fn find(name: &str) -> Result<CutModel, Failure> {
     match model.geometry {
         Some(geometry) => Ok(CutModel { name: model.name, geometry, pci_device_id: model.pci_device_id }),
         None => Err(Failure::failed("NotSupported", format!("{} cannot be cut: it has no MIG", model.name))),
+    }
+}
+
+/// For lists of what a model has: no GPU of this machine is meant then.
+pub(crate) fn find_instead_of_gpus(name: &str, context: &Context) -> Result<CutModel, Failure> {
+    if context.options.gpuid.is_empty() {
+        find(name)
+    } else {
+        Err(Failure::usage("--model and --gpuid exclude each other"))
     }
 }
 

@@ -21,10 +21,10 @@ pub(crate) struct Args {
     source: Source,
 
     /// For a GPU of this model, and no GPU needed: a built-in name, or a file like those in models/
-    #[arg(long, value_name = "NAME|FILE", conflicts_with = "gpuid")]
+    #[arg(long, value_name = "NAME|FILE")]
     model: Option<String>,
 
-    /// How many such GPUs there are
+    /// How many such GPUs there are; --gpuid means these then
     #[arg(long, value_name = "N", requires = "model", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     gpus: u32,
 

@@ -261,6 +261,14 @@ exit 7
 fn what_a_model_offers_can_be_listed() {
     let none = Machine::bare();
     assert_data_eq!(
+        none.transcript("--gpuid 0 list instance --model H200"),
+        str![[r#"
+! error: --model and --gpuid exclude each other
+exit 2
+
+"#]]
+    );
+    assert_data_eq!(
         none.transcript("list instance --model H200"),
         str![[r#"
 NVIDIA H200, 8 memory slices, 7 compute slices

@@ -16,7 +16,7 @@ pub(crate) struct Args {
     pub(super) all: bool,
 
     /// Of a GPU model, without a GPU: a built-in name, or a file like those in models/
-    #[arg(long, value_name = "NAME|FILE", requires = "all", conflicts_with = "gpuid")]
+    #[arg(long, value_name = "NAME|FILE", requires = "all")]
     model: Option<String>,
 
     /// Use these types only, separated by commas
@@ -45,7 +45,7 @@ struct Placed {
 pub(super) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let (name, geometry) = match &args.model {
         Some(model) => {
-            let model = models::find(model)?;
+            let model = models::find_instead_of_gpus(model, context)?;
             (model.name, model.geometry)
         }
         None => of_gpu(context)?,

@@ -16,7 +16,7 @@ pub(crate) struct Args {
     compute: bool,
 
     /// What a GPU model offers, without a GPU: a built-in name, or a file like those in models/
-    #[arg(long, value_name = "NAME|FILE", conflicts_with = "gpuid")]
+    #[arg(long, value_name = "NAME|FILE")]
     model: Option<String>,
 }
 
@@ -66,7 +66,7 @@ struct ComputeType {
 pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let groups = match &args.model {
         Some(name) => {
-            let model = models::find(name)?;
+            let model = models::find_instead_of_gpus(name, context)?;
             vec![group(&model.geometry, model.name, false, &BTreeMap::new())]
         }
         None => groups(context)?,
