@@ -77,6 +77,8 @@ entry_points! {
     });
     fn nvmlDeviceGetBAR1MemoryInfo(device: Handle, memory: Out<Bar1Memory>) => on_device(device, |device| {
         let total = bytes(device)?.0.next_power_of_two();
+        // Published tables of A100s have 8191 and 32767 MiB for 1g.5gb and 3g.20gb, and powers of two for whole GPUs.
+        let total = if device.slice.is_some() { total - MIB } else { total };
         memory.set(Bar1Memory { bar1Total: total, bar1Free: total - MIB, bar1Used: MIB })
     });
 
