@@ -21,7 +21,7 @@ mod whole;
 use std::collections::BTreeSet;
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 pub use compute::arrange_compute;
 pub use enumerate::{Configuration, maximal_configurations};
@@ -80,6 +80,7 @@ pub enum Step {
         /// Where it lies, for people.
         placement: Option<Placement>,
         /// Its compute instances, by id and UUID.
+        #[serde(serialize_with = "named")]
         compute_instances: Vec<(u32, MigUuid)>,
     },
     /// Creates a GPU instance with its compute instances. If one of them fails, nothing stays.
@@ -170,6 +171,16 @@ pub enum PlanError {
     /// The driver does not say where an instance lies, so nothing can be planned around it.
     #[error("the driver does not say where GPU instance {0} lies (that needs the mig/monitor capability, or root)")]
     PlacementUnknown(u32),
+}
+
+/// Programs that read a step want names, not positions.
+fn named<S: Serializer>(instances: &[(u32, MigUuid)], serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Named<'a> {
+        id: u32,
+        uuid: &'a MigUuid,
+    }
+    serializer.collect_seq(instances.iter().map(|(id, uuid)| Named { id: *id, uuid }))
 }
 
 fn list(profiles: &[Profile]) -> String {

@@ -460,7 +460,7 @@ exit 7
     assert_data_eq!(
         machine.transcript("apply -f too-much.yaml"),
         str![[r#"
-! error: GPU 1: 2 x 4g.20gb do not fit: they take 8 compute slices, and 7 are there to have; a GPU takes at most 1 of 4g.20gb, not 2
+! error: GPU 1: 2 x 4g.20gb do not fit: 8 compute slices are needed, and 7 free; a GPU takes at most 1 of 4g.20gb, not 2
 ! hint: of these fit: 4g.20gb
 exit 3
 

@@ -220,7 +220,7 @@ fn compute_instances_go_where_there_is_room() {
     assert_data_eq!(
         machine.transcript("create instance --type 1c.3g.20gb"),
         str![[r#"
-! error: GPU 0: 3g.20gb (1c.3g.20gb) does not fit: they take 4 memory slices, and 2 are there to have; they take 3 compute slices, and 2 are there to have
+! error: GPU 0: 3g.20gb (1c.3g.20gb) does not fit: 4 memory slices are needed, and 2 free; 3 compute slices are needed, and 2 free
 ! hint: GPU 0 still takes 2 x 1g.5gb, 1 x 2g.10gb, 1 x 1g.5gb+me or 1 x 1g.10gb
 exit 3
 
@@ -360,7 +360,7 @@ exit 0
     assert_data_eq!(
         machine.transcript("--gpuid all create instance --type 2g.10gb --count 2"),
         str![[r#"
-! error: GPU 1: 2 x 2g.10gb do not fit: they take 4 memory slices, and 2 are there to have; they take 4 compute slices, and 2 are there to have
+! error: GPU 1: 2 x 2g.10gb do not fit: 4 memory slices are needed, and 2 free; 4 compute slices are needed, and 2 free
 ! hint: of these fit: 2g.10gb
 ! hint: GPU 1 still takes 2 x 1g.5gb, 1 x 2g.10gb, 1 x 1g.5gb+me or 1 x 1g.10gb
 exit 3
@@ -612,8 +612,8 @@ gpus:
       start: 1
       size: 1
     compute_instances:
-    - - 0
-      - MIG-aaaaaaaa-0000-5000-8000-000000000003
+    - id: 0
+      uuid: MIG-aaaaaaaa-0000-5000-8000-000000000003
   failed: null
   left: []
   needs: null

@@ -50,7 +50,7 @@ fn what_does_not_fit_is_said_with_the_reason() {
     assert_data_eq!(
         none.transcript("plan --model A100-SXM4-40GB 3g.20gb 3g.20gb 3g.20gb"),
         str![[r#"
-! error: NVIDIA A100-SXM4-40GB: 3 x 3g.20gb do not fit: they take 12 memory slices, and 8 are there to have; they take 9 compute slices, and 7 are there to have; a GPU takes at most 2 of 3g.20gb, not 3
+! error: NVIDIA A100-SXM4-40GB: 3 x 3g.20gb do not fit: 12 memory slices are needed, and 8 free; 9 compute slices are needed, and 7 free; a GPU takes at most 2 of 3g.20gb, not 3
 ! hint: of these fit: 2 x 3g.20gb
 exit 3
 
@@ -59,7 +59,7 @@ exit 3
     assert_data_eq!(
         none.transcript("plan --model A100-SXM4-40GB 4g.20gb 3g.20gb 1g.5gb"),
         str![[r#"
-! error: NVIDIA A100-SXM4-40GB: 4g.20gb + 3g.20gb + 1g.5gb do not fit: they take 9 memory slices, and 8 are there to have; they take 8 compute slices, and 7 are there to have
+! error: NVIDIA A100-SXM4-40GB: 4g.20gb + 3g.20gb + 1g.5gb do not fit: 9 memory slices are needed, and 8 free; 8 compute slices are needed, and 7 free
 ! hint: of these fit: 4g.20gb + 3g.20gb; or 3g.20gb + 1g.5gb; or 4g.20gb + 1g.5gb
 exit 3
 
@@ -108,7 +108,7 @@ exit 7
       "room": [],
       "error": {
         "kind": "DoesNotFit",
-        "message": "NVIDIA A100-SXM4-40GB: 7g.40gb + 1g.5gb do not fit: they take 9 memory slices, and 8 are there to have; they take 8 compute slices, and 7 are there to have",
+        "message": "NVIDIA A100-SXM4-40GB: 7g.40gb + 1g.5gb do not fit: 9 memory slices are needed, and 8 free; 8 compute slices are needed, and 7 free",
         "hints": [
           "of these fit: 7g.40gb; or 1g.5gb"
         ]
@@ -116,7 +116,7 @@ exit 7
     }
   ]
 }
-! {"error":{"kind":"DoesNotFit","message":"NVIDIA A100-SXM4-40GB: 7g.40gb + 1g.5gb do not fit: they take 9 memory slices, and 8 are there to have; they take 8 compute slices, and 7 are there to have","hints":["of these fit: 7g.40gb; or 1g.5gb"],"exit":3}}
+! {"error":{"kind":"DoesNotFit","message":"NVIDIA A100-SXM4-40GB: 7g.40gb + 1g.5gb do not fit: 9 memory slices are needed, and 8 free; 8 compute slices are needed, and 7 free","hints":["of these fit: 7g.40gb; or 1g.5gb"],"exit":3}}
 exit 3
 
 "#]]

@@ -201,6 +201,15 @@ fn what_is_wrong_is_said_with_its_line() {
         assert!(!error.contains('\n'), "{error}");
     }
     assert_eq!(LayoutFile::parse(&" ".repeat(50 << 20)), Err(LayoutError::TooLong));
+    let nested = format!("version: v1\nmig-configs: {}", "[".repeat(10_000));
+    assert!(LayoutFile::parse(&nested).unwrap_err().to_string().contains("line 2"));
+    let mut bomb = "a0: &a0 [x]\n".to_owned();
+    for level in 1..12 {
+        let before = format!("*a{}", level - 1);
+        bomb += &format!("a{level}: &a{level} [{}]\n", [before.as_str(); 9].join(","));
+    }
+    let error = LayoutFile::parse(&bomb).unwrap_err().to_string();
+    assert!(error.contains("unfolds into more"), "{error}");
 }
 
 #[test]

@@ -64,10 +64,10 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::MemorySlices { wanted, available } => {
-                write!(f, "they take {wanted} memory slices, and {available} are there to have")
+                write!(f, "{} needed, and {available} free", slices("memory", *wanted))
             }
             Self::ComputeSlices { wanted, available } => {
-                write!(f, "they take {wanted} compute slices, and {available} are there to have")
+                write!(f, "{} needed, and {available} free", slices("compute", *wanted))
             }
             Self::TooMany { profile, wanted, most } => {
                 write!(f, "a GPU takes at most {most} of {profile}, not {wanted}")
@@ -90,6 +90,10 @@ impl fmt::Display for Reason {
             }
         }
     }
+}
+
+fn slices(of: &str, count: u32) -> String {
+    if count == 1 { format!("1 {of} slice is") } else { format!("{count} {of} slices are") }
 }
 
 impl fmt::Display for Misfit {

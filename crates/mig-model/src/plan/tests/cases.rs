@@ -159,13 +159,13 @@ fn what_cannot_be_says_why_and_what_can() {
     let fails = |texts: &[&str]| plan(&geometry, &[], &InUse::default(), &all_wanted(texts)).unwrap_err();
     assert_eq!(
         fails(&["3g.20gb", "3g.20gb", "3g.20gb"]).to_string(),
-        "3 x 3g.20gb do not fit: they take 12 memory slices, and 8 are there to have; they take 9 compute slices, and 7 are there to have; a GPU takes at most 2 of 3g.20gb, not 3"
+        "3 x 3g.20gb do not fit: 12 memory slices are needed, and 8 free; 9 compute slices are needed, and 7 free; a GPU takes at most 2 of 3g.20gb, not 3"
     );
     let PlanError::DoesNotFit(misfit) = fails(&["4g.20gb", "3g.20gb", "1g.5gb"]) else { panic!() };
     assert_eq!(misfit.parts_that_fit.first(), Some(&all_wanted(&["4g.20gb", "3g.20gb"])));
     assert_eq!(
         fails(&["2g.10gb@2", "2g.10gb", "4g.20gb"]).to_string(),
-        "2g.10gb@2 + 2g.10gb + 4g.20gb do not fit: they take 8 compute slices, and 7 are there to have"
+        "2g.10gb@2 + 2g.10gb + 4g.20gb do not fit: 8 compute slices are needed, and 7 free"
     );
     assert_eq!(
         fails(&["3g.20gb", "2g.10gb@4", "2g.10gb@0"]).to_string(),
