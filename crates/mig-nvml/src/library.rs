@@ -60,9 +60,11 @@ pub enum LibraryError {
 impl Library {
     /// The given path, or the first that exists below the driver root, or the loader's choice.
     pub fn find(given: Option<&Path>, driver_root: &Path) -> Result<Self, LibraryError> {
+        // The loader takes a name without a slash for one to look up, and not for a file in the working directory.
+        let given = given.map(|path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
         let found = match given {
-            Some(path) if path.is_file() => Some(path.to_owned()),
-            Some(path) => return Err(LibraryError::Absent(path.to_owned())),
+            Some(path) if path.is_file() => Some(path),
+            Some(path) => return Err(LibraryError::Absent(path)),
             None => candidates(driver_root).find(|path| path.is_file()),
         };
         match found {
@@ -160,6 +162,13 @@ mod tests {
         }
         std::fs::write(&path, &whole).unwrap();
         assert_eq!(Library::find(Some(&path), root.path()), Ok(Library::File(path)));
+    }
+
+    #[test]
+    fn a_name_is_a_file_here_and_not_for_the_loader_to_find() {
+        let here = std::env::current_dir().unwrap();
+        let found = Library::find(Some(Path::new("Cargo.toml")), Path::new("/nowhere"));
+        assert_eq!(found, Ok(Library::File(here.join("Cargo.toml"))));
     }
 
     #[test]
