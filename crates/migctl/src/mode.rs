@@ -104,12 +104,19 @@ pub(crate) fn geometry_in_force(survey: &GpuSurvey) -> Result<&Geometry, Failure
             Err(Failure::failed("MigOff", format!("GPU {index}: MIG is off"))
                 .hint(format!("turn it on: migctl --gpuid {index} enable")))
         }
-        MigMode::Known { enabled: true, .. } => survey.geometry.as_ref().ok_or_else(|| {
-            let message = format!("GPU {index}: the driver does not say how it can be cut");
-            Failure::new(Exit::NotPermitted, "NoProfiles", message)
-                .hint("that needs root, or the mig/monitor capability: /dev/nvidia-caps/nvidia-cap2")
-        }),
+        MigMode::Known { enabled: true, .. } => Ok(geometry(survey)?.0),
     }
+}
+
+/// How a GPU can be cut, and whether MIG has to be turned on before.
+pub(crate) fn geometry(survey: &GpuSurvey) -> Result<(&Geometry, bool), Failure> {
+    let MigMode::Known { enabled, pending } = survey.gpu.mig else { return Err(unsupported(survey)) };
+    let geometry = survey.geometry.as_ref().ok_or_else(|| {
+        let message = format!("GPU {}: the driver does not say how it can be cut", survey.gpu.index);
+        Failure::new(Exit::NotPermitted, "NoProfiles", message)
+            .hint("that needs root, or the mig/monitor capability: /dev/nvidia-caps/nvidia-cap2")
+    })?;
+    Ok((geometry, !enabled && !pending))
 }
 
 /// For lists that go on without it.

@@ -1,5 +1,5 @@
 use clap::ArgGroup;
-use mig_model::{GpuSurvey, NodeSurvey};
+use mig_model::{GpuSurvey, NodeSurvey, Step};
 
 use crate::context::Context;
 use crate::failure::Failure;
@@ -71,9 +71,13 @@ impl Args {
         }
         let request = Request { types: &self.types, within: None, bare: false };
         let plan = |gpu: &'s GpuSurvey| {
-            let geometry = mode::geometry_in_force(gpu)?;
             let label = self.label(gpu.gpu.index, &gpu.gpu.name);
-            request.plan(Target { label: &label, geometry, now: &gpu.gpu.instances })
+            let (geometry, off) = mode::geometry(gpu)?;
+            let mut plan = request.plan(Target { label: &label, geometry, now: &gpu.gpu.instances })?;
+            if off {
+                plan.steps.insert(0, Step::SetMigMode { enabled: true });
+            }
+            Ok(plan)
         };
         let planned = |gpu: &'s GpuSurvey| {
             let label = self.label(gpu.gpu.index, &gpu.gpu.name);

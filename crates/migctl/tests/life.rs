@@ -28,6 +28,17 @@ exit 1
 "#]]
     );
     assert_data_eq!(
+        machine.transcript("plan 3g.40gb"),
+        str![[r#"
+GPU 0: 2 steps
+  * enable MIG mode
+  + create 3g.40gb at 4:4
+  room left: 4 x 1g.10gb, 2 x 2g.20gb, 1 x 3g.40gb, 1 x 4g.40gb, 1 x 1g.10gb+me or 2 x 1g.20gb
+exit 0
+
+"#]]
+    );
+    assert_data_eq!(
         machine.transcript("--gpuid 0 enable"),
         str![[r#"
 GPU 0: MIG is on
