@@ -1,5 +1,7 @@
+use std::path::PathBuf;
+
 use mig_model::{GpuSurvey, NodeSurvey};
-use mig_nvml::{Hardware, NodeLock, Roots};
+use mig_nvml::{DriverError, Hardware, NodeLock, Roots};
 
 use crate::args::Options;
 use crate::failure::Failure;
@@ -26,17 +28,22 @@ impl Context {
 
     /// Starts NVML and asks for everything.
     pub(crate) fn node(&self) -> Result<Node, Failure> {
+        let hardware = self.hardware()?;
+        let survey = hardware.survey()?;
+        Ok(Node { hardware, survey })
+    }
+
+    /// Starts NVML.
+    pub(crate) fn hardware(&self) -> Result<Hardware, DriverError> {
         let roots = Roots {
             driver: self.options.nvidia_driver_root.clone(),
             sys: self.options.sys_root.clone(),
             proc: self.options.proc_root.clone(),
         };
         // The loader takes a name without a slash for one to look up.
-        let library = self.options.nvml_library.as_ref().map(std::path::absolute).transpose();
-        let library = library.map_err(|error| Failure::failed("Library", format!("--nvml-library: {error}")))?;
-        let hardware = Hardware::open(library.as_deref(), roots)?;
-        let survey = hardware.survey()?;
-        Ok(Node { hardware, survey })
+        let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+        let library = self.options.nvml_library.as_ref().map(absolute);
+        Hardware::open(library.as_deref(), roots)
     }
 
     /// The GPUs to look at, with a warning for each that cannot be looked at.
