@@ -10,6 +10,8 @@ use crate::users::{User, names};
 /// So many GPUs are drawn with a list of their instances.
 const DETAILED: usize = 4;
 const INDENT: usize = 2;
+/// Where headings end when there are no rows.
+const NO_ROWS: usize = 80;
 
 /// GPUs that look like the first of them.
 struct Drawn<'a, 's> {
@@ -25,7 +27,7 @@ pub(super) fn draw(paper: &Paper, answer: &Answer<'_>, details: bool) -> String 
     let details = details || groups.len() <= DETAILED;
     let drawn: Vec<Drawn<'_, '_>> = groups.into_iter().filter_map(|group| Drawn::new(paper, group)).collect();
     // All headings end where the widest row does.
-    let width = drawn.iter().filter_map(Drawn::width).max().unwrap_or(paper.width);
+    let width = drawn.iter().filter_map(Drawn::width).max().unwrap_or(paper.width.min(NO_ROWS));
     let of_group = |drawn: Drawn<'_, '_>| (drawn.gpu.index, block(paper, &drawn, width, details));
     let mut blocks: Vec<(u32, String)> = drawn.into_iter().map(of_group).collect();
     blocks.extend(answer.unreadable.iter().map(|gpu| (gpu.index, unreadable(paper, gpu))));
