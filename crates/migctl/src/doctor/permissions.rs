@@ -36,7 +36,7 @@ pub(super) fn check(places: &Places<'_>, told: Option<&Told<'_>>) -> Finding {
     match (config, monitor) {
         (Ok(()), Ok(())) if user.is_root() => Finding::ok(CHECK, format!("{who}: every verb works")),
         (Ok(()), Ok(())) => Finding::warning(CHECK, format!("{who}: all but enable and disable work"))
-            .advice("MIG mode is switched by root only"),
+            .advice("MIG mode is switched by root only; all that change anything have to write the lock file (--lock-file)"),
         (Err(why), Ok(())) => {
             Finding::warning(CHECK, format!("{who}: verbs that look work; those that change do not: nvidia-cap1: {why}"))
                 .advice("run as root; in a container, give it /dev/nvidia-caps/nvidia-cap1 (NVIDIA_MIG_CONFIG_DEVICES=all with NVIDIA's runtime)")
