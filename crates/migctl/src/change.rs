@@ -11,8 +11,10 @@ use serde::Serialize;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::context::Context;
+use crate::destroy::refuse_if_in_use;
 use crate::failure::{Exit, Failure};
 use crate::progress::Ticker;
+use crate::users::Users;
 
 /// What shall be done to one GPU.
 #[derive(Debug)]
@@ -107,9 +109,11 @@ pub(crate) fn carry_out(context: &Context, hardware: &Hardware, changes: &[Chang
                 continue;
             }
             let ticker = Ticker::start(context, gpu.index);
+            let mut taken = None;
             let report = hardware.execute(&gpu.uuid, part, &mut |progress| {
                 if let Progress::Starting { step, number, of } = progress {
-                    if interruption.asked() {
+                    taken = still_free(context, change.gpu, step).err();
+                    if interruption.asked() || taken.is_some() {
                         return ControlFlow::Break(());
                     }
                     ticker.begin(&format!("[{number}/{of}] {step}"));
@@ -117,11 +121,26 @@ pub(crate) fn carry_out(context: &Context, hardware: &Hardware, changes: &[Chang
                 ControlFlow::Continue(())
             });
             drop(ticker);
-            account.failure = own.take(report, change.gpu);
+            let failure = own.take(report, change.gpu);
+            account.failure = taken.or(failure);
         }
         account.gpus.push(own);
     }
     Ok(account)
+}
+
+/// The kubelet may have given an instance to a pod since all of it was planned, so it is asked again just before one goes.
+/// Processes the driver itself protects.
+fn still_free(context: &Context, survey: &GpuSurvey, step: &Step) -> Result<(), Failure> {
+    if !matches!(step, Step::DestroyGpuInstance { .. } | Step::DestroyComputeInstance { .. }) {
+        return Ok(());
+    }
+    let users = Users::read(context);
+    users.refuse_if_unknown()?;
+    refuse_if_in_use(&users, survey, std::slice::from_ref(step)).map_err(|mut failure| {
+        failure.hints = vec!["it was taken into use after this was planned; look again, and try again".to_owned()];
+        failure
+    })
 }
 
 impl GpuAccount {

@@ -8,6 +8,7 @@ use podresources::PretendedKubelet;
 use snapbox::{assert_data_eq, str};
 
 const SMALL: &str = "MIG-aaaaaaaa-0000-5000-8000-000000000002";
+const OTHER: &str = "MIG-aaaaaaaa-0000-5000-8000-000000000003";
 
 #[test]
 fn processes_are_named_and_kept() {
@@ -217,4 +218,25 @@ exit 4
 "#]]
     );
     assert_eq!(machine.changes(), 0);
+}
+
+#[test]
+fn what_a_pod_was_given_meanwhile_is_kept() {
+    let machine = Machine::written(CUT);
+    // Asked for the plan, and before the first of three instances goes, there is no pod yet.
+    let _kubelet = PretendedKubelet::start_late(&machine.kubelet_root(), 2, Some(&[("late", OTHER)]));
+    assert_data_eq!(
+        machine.transcript("destroy instance --all"),
+        str![[r#"
+GPU 0: - destroyed GPU instance 11 (1g.5gb at 0:1)
+! error: GPU 0: GPU instance 12 (1g.5gb at 1:1) is in use by pod default/late
+! hint: it was taken into use after this was planned; look again, and try again
+! hint: 1 step was done
+! hint: not done: GPU 0: - destroy GPU instance 12 (1g.5gb at 1:1)
+! hint: not done: GPU 0: - destroy GPU instance 1 (3g.20gb at 4:4)
+exit 4
+
+"#]]
+    );
+    assert_eq!(machine.world().gpus[0].instances.len(), 2);
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "clippy takes only test functions for tests")]
 
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use kubelet::podresources::pod_resources_lister_server::{PodResourcesLister, PodResourcesListerServer};
 use kubelet::podresources::{ContainerDevices, ContainerResources, ListRequest, ListResponse, PodResources};
@@ -16,12 +17,20 @@ pub(crate) struct PretendedKubelet {
     _runtime: Runtime,
 }
 
-struct Lister(Option<Vec<PodResources>>);
+struct Lister {
+    /// How often there are no pods yet.
+    early: AtomicUsize,
+    pods: Option<Vec<PodResources>>,
+}
 
 #[tonic::async_trait]
 impl PodResourcesLister for Lister {
     async fn list(&self, _: Request<ListRequest>) -> Result<Response<ListResponse>, Status> {
-        match &self.0 {
+        let before = |early: usize| early.checked_sub(1);
+        if self.early.fetch_update(Ordering::SeqCst, Ordering::SeqCst, before).is_ok() {
+            return Ok(Response::new(ListResponse { pods: Vec::new() }));
+        }
+        match &self.pods {
             Some(pods) => Ok(Response::new(ListResponse { pods: pods.clone() })),
             None => Err(Status::resource_exhausted("rejected by rate limit")),
         }
@@ -31,13 +40,18 @@ impl PodResourcesLister for Lister {
 impl PretendedKubelet {
     /// Pods by name, and the devices that each holds; without pods, one that refuses to say.
     pub(crate) fn start(root: &Path, pods: Option<&[(&str, &str)]>) -> Self {
+        Self::start_late(root, 0, pods)
+    }
+
+    /// The same, but the first `early` answers have no pods.
+    pub(crate) fn start_late(root: &Path, early: usize, pods: Option<&[(&str, &str)]>) -> Self {
         let folder = root.join("pod-resources");
         std::fs::create_dir_all(&folder).unwrap();
         let pods = pods.map(|pods| pods.iter().map(|(name, device)| pod(name, device)).collect());
         let runtime = Runtime::new().unwrap();
         let inside = runtime.enter();
         let listener = UnixListener::bind(folder.join("kubelet.sock")).unwrap();
-        let service = PodResourcesListerServer::new(Lister(pods));
+        let service = PodResourcesListerServer::new(Lister { early: AtomicUsize::new(early), pods });
         let server = tonic::transport::Server::builder().add_service(service);
         runtime.spawn(server.serve_with_incoming(UnixListenerStream::new(listener)));
         drop(inside);
