@@ -80,7 +80,7 @@ impl<'world> Instance<'world> {
 
 impl Handle {
     fn new(kind: Kind, gpu: usize, instance: u32, compute: u32, serial: u32) -> Self {
-        let place = (gpu as u64 & 0xff) << 40 | u64::from(instance & 0xf) << 36 | u64::from(compute & 0xf) << 32;
+        let place = u64::from(instance & 0xff) << 48 | (gpu as u64 & 0xff) << 40 | u64::from(compute & 0xff) << 32;
         Self((kind as u64) << 56 | place | u64::from(serial))
     }
 
@@ -98,11 +98,11 @@ impl Handle {
     }
 
     fn instance_id(self) -> u32 {
-        u32::from((self.0 >> 36).to_le_bytes()[0] & 0xf)
+        u32::from((self.0 >> 48).to_le_bytes()[0])
     }
 
     fn compute_id(self) -> u32 {
-        u32::from((self.0 >> 32).to_le_bytes()[0] & 0xf)
+        u32::from((self.0 >> 32).to_le_bytes()[0])
     }
 
     fn serial(self) -> u32 {

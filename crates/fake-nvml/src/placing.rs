@@ -5,6 +5,8 @@ use crate::{
     world::{Gpu, GpuInstance},
 };
 
+/// The highest id of a GPU instance for which a driver has a capability (`mig-minors`).
+const MOST_ID: u32 = 14;
 /// `NVML_DEVICE_ARCH_AMPERE`.
 const AMPERE: u32 = 7;
 
@@ -109,8 +111,10 @@ pub(crate) fn instance_id(gpu: &Gpu, mig: &Mig, architecture: u32, profile: &Pro
     let turned = if architecture == AMPERE { (position + parts / 2) % parts } else { position };
     let first = parts - 1;
     let taken = |id: &u32| gpu.instances.iter().any(|other| other.id == *id);
-    // An id stated in the scene may have taken this one's.
-    std::iter::once(first + turned).chain(first..first + parts).chain(0..).find(|id| !taken(id)).unwrap_or(first)
+    // An id stated in the scene may have taken this one's. Drivers know ids up to 14; a GPU with more than eight memory slices,
+    // which nobody has seen cut that finely, takes what is left of them before it goes beyond.
+    let usual = std::iter::once(first + turned).chain(first..first + parts).filter(|id| *id <= MOST_ID);
+    usual.chain((0..=MOST_ID).rev()).chain(MOST_ID + 1..).find(|id| !taken(id)).unwrap_or(first)
 }
 
 fn count(items: impl Iterator) -> u32 {

@@ -33,6 +33,8 @@ pub struct GpuSurvey {
     pub pci_ids: Option<(u32, u32)>,
     /// What runs on it, as far as the driver tells.
     pub processes: Vec<Process>,
+    /// Whether that is all: a driver may not let everybody look.
+    pub processes_known: bool,
 }
 
 /// A process on a GPU.

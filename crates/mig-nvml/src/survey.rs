@@ -50,6 +50,7 @@ impl Surveyor<'_> {
             memory_bytes: None,
             pci_ids,
             processes: Vec::new(),
+            processes_known: false,
         };
         if let Err(error) = self.look(&handle, &model, &mut survey) {
             survey.gpu.fault = Some(error.fault());
@@ -77,16 +78,20 @@ impl Surveyor<'_> {
             survey.gpu.instances.clone_from(&cut.instances);
             survey.remaining = remaining(gpu, &profiles)?;
         }
-        survey.processes = self.processes(gpu, survey.gpu.mig.is_enabled())?;
+        (survey.processes, survey.processes_known) = self.processes(gpu, survey.gpu.mig.is_enabled())?;
         survey.geometry = geometry(gpu, &profiles, &cut)?;
         Ok(())
     }
 
-    fn processes(&self, gpu: &Handle<'_>, is_cut: bool) -> Result<Vec<Process>, DriverError> {
-        let mut seen = allowed(gpu.processes())?.unwrap_or_default();
+    /// And whether the driver let us see all of them.
+    fn processes(&self, gpu: &Handle<'_>, is_cut: bool) -> Result<(Vec<Process>, bool), DriverError> {
+        let answer = gpu.processes();
+        let mut known = !matches!(&answer, Err(error) if error.is_denied());
+        let mut seen = allowed(answer)?.unwrap_or_default();
         // Of a GPU that is cut, the driver tells everybody about the parts, and only some about the whole.
         if is_cut && (seen.is_empty() || seen.iter().any(|process| process.gpu_instance.is_none())) {
-            let parts = processes_of_parts(gpu)?;
+            let (parts, all) = processes_of_parts(gpu)?;
+            known |= all;
             seen.retain(|whole| whole.gpu_instance.is_some() || !parts.iter().any(|part| part.pid == whole.pid));
             seen.extend(parts);
         }
@@ -102,7 +107,7 @@ impl Surveyor<'_> {
             memory_bytes,
             name: self.name(pid),
         };
-        Ok(memory.into_iter().map(named).collect())
+        Ok((memory.into_iter().map(named).collect(), known))
     }
 
     fn name(&self, pid: u32) -> Option<String> {
@@ -115,10 +120,16 @@ impl Surveyor<'_> {
     }
 }
 
-fn processes_of_parts(gpu: &Handle<'_>) -> Result<Vec<Seen>, DriverError> {
+/// And whether every part let us look; where there is none, that says nothing.
+fn processes_of_parts(gpu: &Handle<'_>) -> Result<(Vec<Seen>, bool), DriverError> {
     let mut parts = Vec::new();
+    let mut all = true;
+    let mut asked = false;
     for part in mig_devices(gpu)? {
-        let seen = match part.device.processes() {
+        asked = true;
+        let answer = part.device.processes();
+        all &= !matches!(&answer, Err(error) if error.is_denied());
+        let seen = match answer {
             // It was destroyed meanwhile.
             Err(error) if error.is_gone() => None,
             other => allowed(other)?,
@@ -129,7 +140,7 @@ fn processes_of_parts(gpu: &Handle<'_>) -> Result<Vec<Seen>, DriverError> {
             ..process
         }));
     }
-    Ok(parts)
+    Ok((parts, all && asked))
 }
 
 fn remaining(gpu: &Handle<'_>, profiles: &[KnownProfile]) -> Result<BTreeMap<u32, u32>, DriverError> {

@@ -38,6 +38,7 @@ fn expected(world: &World, index: usize, gpu: &Gpu) -> GpuSurvey {
         memory_bytes: Some(model.memory.total),
         pci_ids: Some((model.pci_device_id, model.pci_subsystem_id)),
         processes: Vec::new(),
+        processes_known: true,
     }
 }
 

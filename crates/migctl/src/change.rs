@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use mig_model::{ComputeInstance, GpuInstance, GpuSurvey, GpuUuid, Step};
 use mig_nvml::{Activation, Done, Hardware, Outcome, Progress, Report};
 use serde::Serialize;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::context::Context;
 use crate::destroy::refuse_if_in_use;
@@ -65,13 +65,13 @@ pub(crate) struct FailedStep {
     pub(crate) message: String,
 }
 
-/// Ctrl-C, once: stop after this step. Twice: stop at once, as without us.
+/// Ctrl-C, or a terminal that goes away, once: stop after this step. Twice: stop at once, as without us.
 struct Interruption(Arc<AtomicBool>);
 
 impl Interruption {
     fn watch() -> Result<Self, Failure> {
         let asked = Arc::new(AtomicBool::new(false));
-        for signal in [SIGINT, SIGTERM] {
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
             // The first to be registered runs first: it sees the flag only from the second signal on.
             signal_hook::flag::register_conditional_shutdown(signal, Exit::Interrupted as i32, Arc::clone(&asked))
                 .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&asked)))

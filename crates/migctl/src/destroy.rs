@@ -1,4 +1,6 @@
 use clap::{ArgGroup, Subcommand};
+use std::collections::BTreeSet;
+
 use mig_model::{ComputeInstance, GpuInstance, GpuSurvey, Step};
 
 use crate::change::{Account, Change, carry_out};
@@ -80,12 +82,18 @@ impl InstanceArgs {
             instances.iter().map(whole).collect()
         } else if let ([id], [_, ..]) = (self.instanceid.as_slice(), self.computeid.as_slice()) {
             let instance = find(id)?;
-            self.computeid.iter().map(|id| part(&label, instance, *id)).collect::<Result<_, _>>()?
+            once(&self.computeid).into_iter().map(|id| part(&label, instance, id)).collect::<Result<_, _>>()?
         } else {
-            self.instanceid.iter().map(|id| find(id).map(whole)).collect::<Result<_, _>>()?
+            once(&self.instanceid).iter().map(|id| find(id).map(whole)).collect::<Result<_, _>>()?
         };
         Ok(Change { gpu: survey, steps })
     }
+}
+
+/// What is named twice goes once.
+fn once(ids: &[u32]) -> Vec<u32> {
+    let mut seen = BTreeSet::new();
+    ids.iter().copied().filter(|id| seen.insert(*id)).collect()
 }
 
 /// The step that destroys a GPU instance with all that is in it.
@@ -148,6 +156,11 @@ fn of_uuids<'s>(uuids: &[String], gpus: &[&'s GpuSurvey]) -> Result<Vec<Change<'
 
 /// Names everybody who uses what the steps destroy.
 pub(crate) fn refuse_if_in_use(users: &Users, survey: &GpuSurvey, steps: &[Step]) -> Result<(), Failure> {
+    let destroys = |step: &Step| matches!(step, Step::DestroyGpuInstance { .. } | Step::DestroyComputeInstance { .. });
+    if !survey.processes_known && steps.iter().any(destroys) {
+        let message = format!("GPU {}: the driver does not let you see which processes run on it", survey.gpu.index);
+        return Err(Failure::new(Exit::NotPermitted, "UsersUnknown", message).hint("nothing was changed; run as root"));
+    }
     let mut used: Vec<(String, Vec<User>)> = Vec::new();
     for step in steps {
         let id = match step {

@@ -50,6 +50,7 @@ impl CutModel {
             memory_bytes: None,
             pci_ids: self.pci_device_id.map(|device| (device, 0)),
             processes: Vec::new(),
+            processes_known: true,
         })
     }
 }

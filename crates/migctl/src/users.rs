@@ -31,8 +31,17 @@ impl Users {
     /// Asks the kubelet, if there is one.
     pub(crate) fn read(context: &Context) -> Self {
         let socket = KubeletPaths::new(&context.options.kubelet_root).pod_resources_socket();
-        if context.options.ignore_kubelet || socket.try_exists().is_ok_and(|exists| !exists) {
+        if context.options.ignore_kubelet {
             return Self::none();
+        }
+        if socket.try_exists().is_ok_and(|exists| !exists) {
+            // Pods outlive a kubelet that has stopped; what it gave them is in its checkpoint.
+            let checkpoint = context.options.kubelet_root.join("device-plugins/kubelet_internal_checkpoint");
+            if !checkpoint.exists() {
+                return Self::none();
+            }
+            let why = format!("a kubelet has given devices to pods ({}) and is not running", checkpoint.display());
+            return Self { holdings: Vec::new(), unknown: Some(why) };
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let answer = match runtime {

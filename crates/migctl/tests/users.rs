@@ -240,3 +240,35 @@ exit 4
     );
     assert_eq!(machine.world().gpus[0].instances.len(), 2);
 }
+
+#[test]
+fn a_kubelet_that_has_stopped_still_has_its_pods() {
+    let machine = Machine::written(CUT);
+    let folder = machine.kubelet_root().join("device-plugins");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("kubelet_internal_checkpoint"), "{}").unwrap();
+    let refused = machine.run("destroy instance --instanceid 11");
+    assert_eq!(refused.status.code(), Some(4), "{refused:?}");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("is not running"), "{refused:?}");
+    assert_eq!(machine.world().gpus[0].instances.len(), 3);
+    assert!(machine.run("destroy instance --instanceid 11 --ignore-kubelet").status.success());
+}
+
+#[test]
+fn processes_that_may_not_be_seen_are_not_none() {
+    let machine = Machine::written(CUT);
+    for call in ["nvmlDeviceGetComputeRunningProcesses_v3", "nvmlDeviceGetGraphicsRunningProcesses_v3"] {
+        machine.add_fault(call, None, Some("NO_PERMISSION"), None);
+    }
+    let refused = machine.run("destroy instance --instanceid 11");
+    assert_eq!(refused.status.code(), Some(5), "{refused:?}");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("which processes run"), "{refused:?}");
+    assert_eq!(machine.world().gpus[0].instances.len(), 3);
+}
+
+#[test]
+fn an_instance_that_is_named_twice_goes_once() {
+    let machine = Machine::written(CUT);
+    assert!(machine.run("destroy instance --instanceid 11,11").status.success());
+    assert_eq!(machine.world().gpus[0].instances.len(), 2);
+}

@@ -13,6 +13,7 @@ use crate::model::Model;
 
 mod brute;
 mod cases;
+mod parts;
 
 fn models() -> Vec<(String, Geometry)> {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models");

@@ -64,12 +64,20 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     context.output.answer(&Answer { name, count, configurations }, text)
 }
 
+/// What an instance can be cut into a driver tells only of those that there are, so GPUs of one kind may differ in it.
+fn without_parts(geometry: &Geometry) -> Geometry {
+    let mut whole = geometry.clone();
+    whole.profiles.iter_mut().for_each(|profile| profile.compute_profiles.clear());
+    whole
+}
+
 fn of_gpu(context: &Context) -> Result<(String, Geometry), Failure> {
     let node = context.node()?;
     let gpus = context.gpus_to_read(&node.survey)?;
     let mut offers: Vec<(&str, &Geometry)> = Vec::new();
     for gpu in gpus {
-        if let Some(geometry) = gpu.geometry.as_ref().filter(|own| !offers.iter().any(|(_, known)| known == own)) {
+        let known = |own: &&Geometry| offers.iter().any(|(_, known)| without_parts(known) == without_parts(own));
+        if let Some(geometry) = gpu.geometry.as_ref().filter(|own| !known(own)) {
             offers.push((&gpu.gpu.name, geometry));
         }
     }

@@ -271,7 +271,7 @@ fn invented() -> impl Strategy<Value = Geometry> {
 }
 
 /// Some instances that can be together, by adding what fits.
-fn some_cut(geometry: &Geometry, picks: &[(Index, Index)]) -> Vec<GpuInstance> {
+pub(super) fn some_cut(geometry: &Geometry, picks: &[(Index, Index)]) -> Vec<GpuInstance> {
     let mut together: Vec<(Profile, Placement)> = Vec::new();
     for (which, where_) in picks {
         if geometry.profiles.is_empty() {
