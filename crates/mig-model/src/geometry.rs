@@ -83,6 +83,9 @@ pub enum GeometryError {
     /// Nothing to cut, or more than the planner can keep apart.
     #[error("a GPU has 1 to {MOST_MEMORY_SLICES} memory slices, not {0}")]
     MemorySlices(u32),
+    /// More compute slices than any GPU could have, or none.
+    #[error("{0} has {1} compute slices, expected 1 to {MOST_MEMORY_SLICES}")]
+    ComputeSlices(Profile, u32),
     /// Two profiles of one name.
     #[error("there are two profiles {0}")]
     TwoOfAName(Profile),
@@ -117,6 +120,9 @@ impl Geometry {
             return Err(GeometryError::MemorySlices(memory_slices));
         }
         for (position, profile) in profiles.iter().enumerate() {
+            if !(1..=MOST_MEMORY_SLICES).contains(&profile.slices) {
+                return Err(GeometryError::ComputeSlices(profile.profile.clone(), profile.slices));
+            }
             if profiles.iter().take(position).any(|other| other.profile == profile.profile) {
                 return Err(GeometryError::TwoOfAName(profile.profile.clone()));
             }

@@ -166,6 +166,10 @@ mod tests {
                 "name: a\nmig:\n  memory_slices: 2\n  compute_slices: 2\n  profiles:\n  - { name: 1g.5gb, id: 1, slices: 1, max_instances: 1, placements: { starts: [2], size: 1 } }",
                 "1g.5gb cannot lie at 2:1",
             ),
+            (
+                "name: a\nmig:\n  memory_slices: 2\n  compute_slices: 2\n  profiles:\n  - { name: 1g.5gb, id: 1, slices: 4294967295, max_instances: 1, placements: { starts: [0], size: 1 } }",
+                "1g.5gb has 4294967295 compute slices",
+            ),
         ] {
             let error = Model::parse(text).unwrap_err().to_string();
             assert!(error.contains(reason), "{error}");
