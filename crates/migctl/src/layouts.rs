@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use mig_model::layout::{GpuIdentity, Layout, LayoutError, LayoutFile};
 use mig_model::plan::{GpuWish, plan_gpu};
-use mig_model::{Geometry, GpuSurvey, NodeSurvey, PlanError, Step};
+use mig_model::{Geometry, GpuSurvey, NodeSurvey, PlanError};
 
 use crate::failure::{Exit, Failure};
 use crate::files;
@@ -89,22 +89,11 @@ pub(crate) fn plan<'s>(survey: &'s GpuSurvey, wish: &GpuWish, users: &Users) -> 
     let outcome = match &survey.gpu.fault {
         Some(fault) => Err(Failure::failed(fault.kind, format!("{label}: {}", fault.message))),
         None => match plan_gpu(survey, &users.in_use(survey), wish) {
-            Ok(mut plan) => {
-                ask_again(&mut plan.steps, survey, wish);
-                Ok(plan)
-            }
+            Ok(plan) => Ok(plan),
             Err(error) => Err(refusal(survey, &label, &error, users)),
         },
     };
     Planned { gpu: survey, label, pretended: false, outcome }
-}
-
-/// A switch that waits for its clients comes into force when it is asked for again and they have gone.
-fn ask_again(steps: &mut Vec<Step>, survey: &GpuSurvey, wish: &GpuWish) {
-    let asked = steps.iter().any(|step| matches!(step, Step::SetMigMode { .. }));
-    if wish.mig && !survey.gpu.mig.is_enabled() && !asked {
-        steps.insert(0, Step::SetMigMode { enabled: true });
-    }
 }
 
 fn refusal(survey: &GpuSurvey, label: &str, error: &PlanError, users: &Users) -> Failure {

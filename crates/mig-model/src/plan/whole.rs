@@ -23,8 +23,8 @@ pub fn plan_gpu(now: &GpuSurvey, in_use: &InUse, wish: &GpuWish) -> Result<GpuPl
         let nothing = || GpuPlan::default();
         return if wish.mig { Err(PlanError::NoMig(now.gpu.name.clone())) } else { Ok(nothing()) };
     };
-    let set =
-        |on: bool| (pending != on || enabled != on && pending == enabled).then_some(Step::SetMigMode { enabled: on });
+    // A switch that waits for its clients comes into force when it is asked for again and they have gone.
+    let set = |on: bool| (pending != on || enabled != on).then_some(Step::SetMigMode { enabled: on });
     if !wish.mig {
         let held: Vec<u32> =
             now.gpu.instances.iter().map(|instance| instance.id).filter(|id| in_use.holds(*id)).collect();
