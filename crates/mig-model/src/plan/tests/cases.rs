@@ -61,7 +61,7 @@ fn seven_and_more_of_the_smallest_are_decided_as_by_brute_force() {
 }
 
 #[test]
-fn an_a100_can_be_filled_in_the_nineteen_ways_of_nvidias_guide() {
+fn an_a100_can_be_filled_in_nineteen_ways() {
     let geometry = model("A100-SXM4-40GB");
     let plain: Vec<Profile> =
         ["1g.5gb", "2g.10gb", "3g.20gb", "4g.20gb", "7g.40gb"].iter().map(|name| name.parse().unwrap()).collect();
