@@ -6,6 +6,8 @@ SHELL := /bin/bash
 target := $(or $(CARGO_TARGET_DIR),target)
 python := $(target)/python
 requirements := tests/clients/requirements.txt
+deny_version := 0.20.2
+deny := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mig-agent/cargo-deny-$(deny_version)/bin/cargo-deny
 
 .PHONY: help
 help: ## What there is
@@ -49,6 +51,10 @@ lint: rust ## Format and clippy, as CI demands them
 	@cargo fmt --all --check
 	@cargo clippy --locked --workspace --all-targets -- -D warnings
 
+.PHONY: policy
+policy: rust $(deny) ## What may be built in: licences, bans, sources (deny.toml; ADVISORIES=1: known faults too)
+	@$(deny) --locked check licenses bans sources $(if $(filter-out 0,$(ADVISORIES)),advisories)
+
 .PHONY: clean
 clean: ## Removes everything that was built here
 	@rm -rf $(target)
@@ -64,3 +70,8 @@ $(python)/.complete: $(requirements)
 	@python3 -m venv --clear $(python) || { echo "Python's venv is missing (Debian: apt-get install python3-venv)" >&2; exit 1; }
 	@$(python)/bin/pip install --quiet --disable-pip-version-check --requirement $(requirements)
 	@touch $@
+
+# Four minutes on two cores, once.
+$(deny):
+	@echo "building cargo-deny $(deny_version), once"
+	@cargo install --quiet --locked --root $(abspath $(dir $@)..) --version $(deny_version) cargo-deny
