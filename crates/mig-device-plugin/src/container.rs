@@ -39,8 +39,7 @@ mod tests {
             id: id.to_owned(),
             gpu: "GPU-0".to_owned(),
             profile: profile.map(|text| text.parse().unwrap()),
-            numa_node: None,
-            fault: None,
+            ..Device::default()
         }
     }
 

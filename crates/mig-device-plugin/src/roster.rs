@@ -53,7 +53,7 @@ impl Roster {
         }
         // Given out before this agent started, and vanished since.
         for id in held {
-            let device = Device { id: id.to_owned(), gpu: String::new(), profile: None, numa_node: None, fault: None };
+            let device = Device { id: id.to_owned(), ..Device::default() };
             next.add(Entry { device, gone: true });
         }
         next
@@ -99,13 +99,7 @@ pub(crate) mod tests {
     use super::*;
 
     pub(crate) fn device(id: &str, gpu: &str) -> Device {
-        Device {
-            id: id.to_owned(),
-            gpu: gpu.to_owned(),
-            profile: Some("1g.5gb".parse().unwrap()),
-            numa_node: None,
-            fault: None,
-        }
+        Device { id: id.to_owned(), gpu: gpu.to_owned(), profile: Some("1g.5gb".parse().unwrap()), ..Device::default() }
     }
 
     pub(crate) fn roster(devices: &[Device]) -> Roster {

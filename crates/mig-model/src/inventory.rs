@@ -112,6 +112,9 @@ pub struct ComputeInstance {
     pub profile: Profile,
     /// Who it is.
     pub uuid: MigUuid,
+    /// NVML's index among the GPU's MIG devices; it shifts when others are destroyed.
+    #[serde(skip)]
+    pub index: Option<u32>,
     /// Where it lies, in compute slices of its GPU instance; only a [`crate::GpuSurvey`] says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub placement: Option<Placement>,

@@ -26,5 +26,5 @@ pub use inventory::{
 pub use plan::{GpuPlan, GpuWish, InUse, PlanError, Step, WantedInstance};
 pub use profile::{Profile, ProfileError};
 pub use resource::{ResourceDomain, ResourceError, ResourceName};
-pub use strategy::{Device, LeftOut, Offers, Strategy, StrategyError, assign};
+pub use strategy::{Address, Device, LeftOut, MigAddress, Offers, Strategy, StrategyError, assign};
 pub use survey::{GpuSurvey, NodeSurvey, Process};

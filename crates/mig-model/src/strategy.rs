@@ -52,7 +52,7 @@ impl fmt::Display for Strategy {
 }
 
 /// One thing that a container can be given.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Device {
     /// The UUID of the MIG device or GPU.
     pub id: String,
@@ -62,8 +62,32 @@ pub struct Device {
     pub profile: Option<Profile>,
     /// NUMA node of the GPU.
     pub numa_node: Option<u32>,
+    /// Where the driver's files and indices have it.
+    pub address: Address,
     /// Why it can't be used at present.
     pub fault: Option<Fault>,
+}
+
+/// By which numbers the driver knows a device; none of them outlives a change as its UUID does.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Address {
+    /// NVML's index of the GPU.
+    pub gpu_index: u32,
+    /// `/dev/nvidia<minor>` of the GPU, where the driver says.
+    pub gpu_minor: Option<u32>,
+    /// Of a MIG device.
+    pub mig: Option<MigAddress>,
+}
+
+/// By which numbers the driver knows a MIG device on its GPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MigAddress {
+    /// NVML's index among the GPU's MIG devices, where it is known.
+    pub index: Option<u32>,
+    /// The GPU instance's id.
+    pub gpu_instance: u32,
+    /// The compute instance's id in it.
+    pub compute_instance: u32,
 }
 
 /// What a node offers, and what it has but does not offer.
@@ -111,6 +135,7 @@ impl Offers {
             gpu: gpu.uuid.to_string(),
             profile: None,
             numa_node: gpu.numa_node,
+            address: Address { gpu_index: gpu.index, gpu_minor: gpu.minor, mig: None },
             fault: gpu.fault.clone(),
         };
         self.resources.entry(ResourceName::gpu(domain)).or_default().push(device);
@@ -177,12 +202,17 @@ fn prevailing_profile(inventory: &NodeInventory) -> Option<Profile> {
 
 /// The GPU's MIG devices by placement.
 fn mig_devices(gpu: &Gpu) -> impl Iterator<Item = Device> {
-    gpu.instances.iter().flat_map(|instance| &instance.compute_instances).map(|instance| Device {
-        id: instance.uuid.to_string(),
-        gpu: gpu.uuid.to_string(),
-        profile: Some(instance.profile.clone()),
-        numa_node: gpu.numa_node,
-        fault: gpu.fault.clone(),
+    let parts = gpu.instances.iter().flat_map(|instance| instance.compute_instances.iter().map(move |c| (instance, c)));
+    parts.map(|(instance, compute)| {
+        let ids = MigAddress { index: compute.index, gpu_instance: instance.id, compute_instance: compute.id };
+        Device {
+            id: compute.uuid.to_string(),
+            gpu: gpu.uuid.to_string(),
+            profile: Some(compute.profile.clone()),
+            numa_node: gpu.numa_node,
+            address: Address { gpu_index: gpu.index, gpu_minor: gpu.minor, mig: Some(ids) },
+            fault: gpu.fault.clone(),
+        }
     })
 }
 

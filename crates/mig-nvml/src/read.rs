@@ -44,6 +44,7 @@ pub(crate) struct Identified<'s> {
 /// A MIG device, and which compute instance it stands for.
 pub(crate) struct MigDevice<'s> {
     pub(crate) device: Handle<'s>,
+    pub(crate) index: u32,
     pub(crate) gpu_instance: u32,
     pub(crate) compute_instance: u32,
     pub(crate) uuid: MigUuid,
@@ -141,7 +142,7 @@ impl<'s> Reader<'s> {
         model: &str,
     ) -> Result<Vec<GpuInstance>, DriverError> {
         let mut instances: BTreeMap<u32, GpuInstance> = BTreeMap::new();
-        for MigDevice { device, gpu_instance, compute_instance, uuid } in mig_devices(gpu)? {
+        for MigDevice { device, index: position, gpu_instance, compute_instance, uuid } in mig_devices(gpu)? {
             let instance = match instances.entry(gpu_instance) {
                 Entry::Occupied(known) => known.into_mut(),
                 Entry::Vacant(place) => {
@@ -152,7 +153,8 @@ impl<'s> Reader<'s> {
                 }
             };
             let Some(profile) = unless_gone(compute_profile(&device, &instance.profile))? else { continue };
-            instance.compute_instances.push(ComputeInstance { id: compute_instance, profile, uuid, placement: None });
+            let (id, index) = (compute_instance, Some(position));
+            instance.compute_instances.push(ComputeInstance { id, profile, uuid, index, placement: None });
         }
         let mut instances: Vec<GpuInstance> =
             instances.into_values().filter(|i| !i.compute_instances.is_empty()).collect();
@@ -197,7 +199,8 @@ pub(crate) fn mig_devices<'s>(gpu: &Handle<'s>) -> Result<Vec<MigDevice<'s>>, Dr
         // The index has gaps, and an instance may be destroyed under our hands: neither is a fault of the GPU.
         let Some(device) = unless_gone(gpu.mig_device(position))? else { continue };
         let Some((uuid, gpu_instance, compute_instance)) = unless_gone(identify(&device))? else { continue };
-        devices.push(MigDevice { device, gpu_instance, compute_instance, uuid: MigUuid::new(uuid)? });
+        let uuid = MigUuid::new(uuid)?;
+        devices.push(MigDevice { device, index: position, gpu_instance, compute_instance, uuid });
     }
     Ok(devices)
 }

@@ -50,6 +50,7 @@ fn instance_of(model: &fake_nvml::Model, instance: &fake_nvml::GpuInstance) -> G
             id: compute.id,
             profile: profile(&part.name),
             uuid: MigUuid::new(compute.uuid.clone()).unwrap(),
+            index: None,
             placement: Some(Placement { start: compute.start, size: part.placements.size }),
         }
     };

@@ -58,7 +58,13 @@ fn there(geometry: &Geometry, id: u32, text: &str) -> GpuInstance {
 
 fn compute(instance: u32, id: u32, profile: &str, start: u32, size: u32) -> ComputeInstance {
     let uuid = MigUuid::new(format!("MIG-{instance:08}-0000-0000-0000-{id:012}")).unwrap();
-    ComputeInstance { id, profile: profile.parse().unwrap(), uuid, placement: Some(Placement { start, size }) }
+    ComputeInstance {
+        id,
+        profile: profile.parse().unwrap(),
+        uuid,
+        index: None,
+        placement: Some(Placement { start, size }),
+    }
 }
 
 fn cut(geometry: &Geometry, texts: &[&str]) -> Vec<GpuInstance> {

@@ -11,7 +11,7 @@ fn cut(index: u32, profiles: &[&str]) -> Gpu {
             id: n,
             profile: profile.gpu_instance(),
             placement: Some(Placement { start: n, size: 1 }),
-            compute_instances: vec![ComputeInstance { id: 0, profile, uuid, placement: None }],
+            compute_instances: vec![ComputeInstance { id: 0, profile, uuid, index: None, placement: None }],
         }
     });
     Gpu {
