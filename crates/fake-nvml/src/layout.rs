@@ -21,6 +21,7 @@ const GPUS: u32 = 32;
 const INSTANCES: u32 = 15;
 const COMPUTE_INSTANCES: u32 = 8;
 
+const LIBRARY: &str = "libnvidia-ml.so.1";
 const CAPABILITY_NODES: &str = "dev/nvidia-caps";
 const DEVICES: &str = "Character devices:\n  1 mem\n  4 /dev/vc/0\n  4 tty\n  5 /dev/tty\n  5 /dev/console\n  5 /dev/ptmx\n 10 misc\n 13 input\n\
     128 ptm\n136 pts\n195 nvidia\n195 nvidiactl\n238 nvidia-uvm\n240 nvidia-nvlink\n241 nvidia-caps\n\
@@ -86,10 +87,38 @@ pub fn lay_out(world: &World, layout: &Layout) -> Done {
     root.all(world)
 }
 
+/// Takes away everything that was laid out, the library, and the folders that are empty without it.
+pub fn take_away(layout: &Layout) -> Done {
+    let root = Root { layout };
+    root.clear(true)?;
+    let library = format!("{}/{LIBRARY}", library_folder());
+    for name in ["proc/devices", library.as_str()] {
+        let Some(path) = root.reach(name, false)? else { continue };
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(LayoutError::Io { path, source: error });
+            }
+            _ => {}
+        }
+    }
+    for name in ["dev/any", "proc/driver/any", "sys/bus/pci/any", library.as_str()] {
+        let Some(path) = root.reach(name, false)? else { continue };
+        let folders = path.ancestors().skip(1).take_while(|folder| *folder != layout.root);
+        // One that holds something is somebody else's too.
+        let _ = folders.map(fs::remove_dir).take_while(Result::is_ok).count();
+    }
+    Ok(())
+}
+
+/// Where a Debian of this architecture keeps a driver's libraries.
+pub fn library_folder() -> String {
+    format!("usr/lib/{}-linux-gnu", std::env::consts::ARCH)
+}
+
 /// Puts this library where a driver's would be.
 pub fn copy_library(root: &Path, from: &Path) -> Done {
     let layout = Layout { root: root.to_owned(), plain_files: true, instance_nodes: true };
-    let path = Root { layout: &layout }.place("usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1")?;
+    let path = Root { layout: &layout }.place(&format!("{}/{LIBRARY}", library_folder()))?;
     // A program may have the old one mapped: put the new one in its place, not into it.
     let draft = path.with_extension("new");
     fs::copy(from, &draft).map_err(|source| LayoutError::Io { path: from.to_owned(), source })?;

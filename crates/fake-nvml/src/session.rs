@@ -13,8 +13,8 @@ use crate::{
     faults::{self, Delay},
     function::Function,
     handle::{Device, Handle, Instance},
-    resolve,
-    store::{Store, StoreError},
+    place, resolve,
+    store::{Store, StoreError, is_not_allowed},
     world::{Permission, World},
 };
 
@@ -285,6 +285,11 @@ fn reload() -> Answer {
             session.generation = generation;
             Ok(())
         }
+        Err(StoreError::Gone { .. }) => {
+            // As if the driver had been unloaded: who comes back by `nvmlInit` meets the next one.
+            *guard = None;
+            Err(Code::DRIVER_NOT_LOADED)
+        }
         Err(error) => {
             complain(&error);
             Err(Code::UNKNOWN)
@@ -294,6 +299,11 @@ fn reload() -> Answer {
 
 impl From<StoreError> for Code {
     fn from(error: StoreError) -> Self {
+        match &error {
+            StoreError::Gone { .. } => return Self::DRIVER_NOT_LOADED,
+            StoreError::Io { source, .. } if is_not_allowed(source) => return Self::NO_PERMISSION,
+            _ => {}
+        }
         complain(&error);
         Self::UNKNOWN
     }
@@ -302,7 +312,10 @@ impl From<StoreError> for Code {
 /// Why a process cannot have its machine.
 #[derive(Debug, thiserror::Error)]
 enum OpenError {
-    #[error("no scene: set FAKE_NVML_SCENE to a scene file, or FAKE_NVML_STATE to the directory of a machine")]
+    #[error(
+        "no scene: set FAKE_NVML_SCENE to a scene file, or FAKE_NVML_STATE to the directory of a machine \
+         (nor is there one in a folder `fake-nvml` beside the library)"
+    )]
     NoScene,
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -311,7 +324,7 @@ enum OpenError {
 impl OpenError {
     fn code(&self) -> Code {
         match self {
-            Self::NoScene | Self::Store(StoreError::Scene(_)) => Code::DRIVER_NOT_LOADED,
+            Self::NoScene | Self::Store(StoreError::Scene(_) | StoreError::Gone { .. }) => Code::DRIVER_NOT_LOADED,
             Self::Store(_) => Code::UNKNOWN,
         }
     }
@@ -320,7 +333,10 @@ impl OpenError {
 impl Session {
     fn open() -> Result<Self, OpenError> {
         let path = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let (scene, state) = (path("FAKE_NVML_SCENE"), path("FAKE_NVML_STATE"));
+        let (scene, mut state) = (path("FAKE_NVML_SCENE"), path("FAKE_NVML_STATE"));
+        if scene.is_none() && state.is_none() {
+            state = place::machine_beside_library();
+        }
         let create = || first_world(scene.as_deref());
         let store = match &state {
             Some(directory) => match (Store::open(directory, create), &scene) {

@@ -49,9 +49,14 @@ struct Page {
     calls: [AtomicU64; NAMES.len()],
 }
 
+/// The number of the world of a machine that is no more.
+const GONE: u64 = u64::MAX;
+
 /// The shared page of a machine, mapped.
 pub struct Control {
     page: NonNull<Page>,
+    /// Who may not write to the machine counts for itself.
+    own: Option<NonNull<Page>>,
 }
 
 // SAFETY: the page is only reached through shared references to atomics, and stays mapped as long as this lives.
@@ -61,16 +66,24 @@ unsafe impl Sync for Control {}
 
 impl Control {
     fn map(file: Option<&File>) -> io::Result<Self> {
-        let access = ProtFlags::READ | ProtFlags::WRITE;
-        let null = std::ptr::null_mut();
-        let address = match file {
-            // SAFETY: a fresh mapping at an address of the kernel's choice; the file was checked to be SIZE long.
-            Some(file) => unsafe { mmap(null, SIZE, access, MapFlags::SHARED, file, 0) },
-            // SAFETY: a fresh mapping at an address of the kernel's choice.
-            None => unsafe { mmap_anonymous(null, SIZE, access, MapFlags::PRIVATE) },
-        }?;
-        let page = NonNull::new(address.cast::<Page>()).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Self { page })
+        let page = match file {
+            Some(file) => map_file(file, ProtFlags::READ | ProtFlags::WRITE)?,
+            None => map_own()?,
+        };
+        Ok(Self { page, own: None })
+    }
+
+    /// For a process that sees the machine and may not change it, as through a mount that is read-only.
+    fn map_to_read(file: &File) -> io::Result<Self> {
+        let own = map_own()?;
+        let page = map_file(file, ProtFlags::READ).inspect_err(|_| unmap(own))?;
+        Ok(Self { page, own: Some(own) })
+    }
+
+    /// Where this process counts.
+    fn counters(&self) -> &Page {
+        // SAFETY: as in `page`, and nobody else's.
+        self.own.map_or_else(|| self.page(), |own| unsafe { own.as_ref() })
     }
 
     fn page(&self) -> &Page {
@@ -85,29 +98,29 @@ impl Control {
     }
 
     pub(crate) fn count(&self, function: Function) {
-        if let Some(calls) = self.page().calls.get(function.number()) {
+        if let Some(calls) = self.counters().calls.get(function.number()) {
             calls.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// Counts one call that a fault's description fits, and says which it was.
     pub(crate) fn hit(&self, slot: usize) -> u64 {
-        self.page().hits.get(slot).map_or(0, |hits| hits.fetch_add(1, Ordering::Relaxed) + 1)
+        self.counters().hits.get(slot).map_or(0, |hits| hits.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
     /// How often each function was called, by number.
     pub fn calls(&self) -> Vec<u64> {
-        self.page().calls.iter().map(|calls| calls.load(Ordering::Relaxed)).collect()
+        self.counters().calls.iter().map(|calls| calls.load(Ordering::Relaxed)).collect()
     }
 
     /// Starts counting again.
     pub fn reset_calls(&self) {
-        self.page().calls.iter().for_each(|calls| calls.store(0, Ordering::Relaxed));
+        self.counters().calls.iter().for_each(|calls| calls.store(0, Ordering::Relaxed));
     }
 
     /// Makes the fault in this slot count from the beginning.
     pub fn reset_hits(&self, slot: usize) {
-        if let Some(hits) = self.page().hits.get(slot) {
+        if let Some(hits) = self.counters().hits.get(slot) {
             hits.store(0, Ordering::Relaxed);
         }
     }
@@ -134,9 +147,29 @@ impl Control {
 
 impl Drop for Control {
     fn drop(&mut self) {
-        // SAFETY: mapped by `map` with this size; no reference outlives `self`.
-        let _ = unsafe { munmap(self.page.as_ptr().cast(), SIZE) };
+        unmap(self.page);
+        if let Some(own) = self.own {
+            unmap(own);
+        }
     }
+}
+
+fn map_file(file: &File, access: ProtFlags) -> io::Result<NonNull<Page>> {
+    // SAFETY: a fresh mapping at an address of the kernel's choice; the file was checked to be SIZE long.
+    let address = unsafe { mmap(std::ptr::null_mut(), SIZE, access, MapFlags::SHARED, file, 0) }?;
+    Ok(NonNull::new(address.cast()).ok_or(io::ErrorKind::OutOfMemory)?)
+}
+
+fn map_own() -> io::Result<NonNull<Page>> {
+    let access = ProtFlags::READ | ProtFlags::WRITE;
+    // SAFETY: a fresh mapping at an address of the kernel's choice.
+    let address = unsafe { mmap_anonymous(std::ptr::null_mut(), SIZE, access, MapFlags::PRIVATE) }?;
+    Ok(NonNull::new(address.cast()).ok_or(io::ErrorKind::OutOfMemory)?)
+}
+
+fn unmap(page: NonNull<Page>) {
+    // SAFETY: mapped by one of the two above with this size, and by the only one who has it.
+    let _ = unsafe { munmap(page.as_ptr().cast(), SIZE) };
 }
 
 /// A machine: its page of counters, and where its world is.
@@ -167,6 +200,12 @@ pub enum StoreError {
         /// How it shows.
         reason: &'static str,
     },
+    /// There was one, and it was taken away.
+    #[error("state directory {}: the machine is no more", directory.display())]
+    Gone {
+        /// The state directory.
+        directory: PathBuf,
+    },
     /// The scene that the machine was to be made from.
     #[error("{0}")]
     Scene(String),
@@ -193,8 +232,13 @@ impl Store {
     ) -> Result<(Self, World, u64), StoreError> {
         let failed = |source| StoreError::Io { directory: directory.to_owned(), source };
         let path = directory.join("control");
+        let mut to_read = false;
         let file = match OpenOptions::new().read(true).write(true).open(&path) {
             Ok(file) => file,
+            Err(error) if is_not_allowed(&error) && path.exists() => {
+                to_read = true;
+                File::open(&path).map_err(failed)?
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 fs::create_dir_all(directory).map_err(failed)?;
                 let _lock = lock(directory).map_err(failed)?;
@@ -211,7 +255,8 @@ impl Store {
         if file.metadata().map_err(failed)?.len() != SIZE as u64 {
             return Err(foreign("its control file has another size"));
         }
-        let control = Control::map(Some(&file)).map_err(failed)?;
+        let control = if to_read { Control::map_to_read(&file) } else { Control::map(Some(&file)) };
+        let control = control.map_err(failed)?;
         if control.page().magic.load(Ordering::Relaxed) != MAGIC {
             return Err(foreign("its control file is of another version"));
         }
@@ -298,6 +343,15 @@ impl Store {
         Ok(result)
     }
 
+    /// Takes the machine away: whoever has it open learns so on the next call.
+    pub fn retire(self) -> Result<(), StoreError> {
+        let Some(directory) = &self.directory else { return Ok(()) };
+        let failed = |source| StoreError::Io { directory: directory.clone(), source };
+        let _lock = lock(directory).map_err(failed)?;
+        self.control.publish(GONE);
+        fs::remove_dir_all(directory).map_err(failed)
+    }
+
     /// Lays the machine's files out, and keeps them as it is from now on.
     pub fn lay_out(&self, layout: &Layout) -> Result<(), StoreError> {
         let Some(directory) = &self.directory else {
@@ -311,6 +365,11 @@ impl Store {
         self.control.page().laid_out.store(generation, Ordering::Relaxed);
         Ok(())
     }
+}
+
+/// Whether the system refuses to have something written here, whatever it is.
+pub(crate) fn is_not_allowed(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
 }
 
 fn read_layout(directory: &Path) -> Option<Layout> {
@@ -327,6 +386,9 @@ fn read_world(directory: &Path, control: &Control) -> Result<(World, u64), Store
     let foreign = |reason| StoreError::Foreign { directory: directory.to_owned(), reason };
     loop {
         let generation = control.generation();
+        if generation == GONE {
+            return Err(StoreError::Gone { directory: directory.to_owned() });
+        }
         match fs::read(world_path(directory, generation)) {
             Ok(bytes) => {
                 let world = postcard::from_bytes(&bytes).map_err(|_| foreign("its world is not readable"))?;

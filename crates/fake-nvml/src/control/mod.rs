@@ -1,5 +1,6 @@
 //! The command line, one file per verb that is more than a few lines.
 
+mod node;
 mod process;
 mod show;
 
@@ -91,9 +92,17 @@ enum Verb {
         /// Leave the nodes of instances in dev/nvidia-caps to others, as a driver does
         #[arg(long)]
         without_instance_nodes: bool,
-        /// Also copy this library to usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1
+        /// Also copy this library to usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1 (or this architecture's folder)
         #[arg(long, value_name = "PATH")]
         library: Option<PathBuf>,
+    },
+    /// Be a node's driver until SIGTERM: lay everything out below a directory, the library and its machine too, then take it away
+    Node(node::Node),
+    /// Say by the exit code whether `node` of this host name is the directory's driver now (0) or not (1)
+    Ready {
+        /// The directory
+        #[arg(long, value_name = "DIR")]
+        root: PathBuf,
     },
 }
 
@@ -158,6 +167,8 @@ pub(crate) enum Failure {
     Layout(#[from] LayoutError),
     #[error("{0}: {1}")]
     Io(PathBuf, io::Error),
+    #[error("{0}")]
+    Node(String),
     #[error("unable to print: {0}")]
     Print(#[from] io::Error),
 }
@@ -210,6 +221,8 @@ impl Arguments {
                 let raise = |world: &mut World| world.raise_xid(part.gpu, *xid, part.instance, part.compute);
                 Ok(self.store()?.change(|world| Ok(raise(world)?))?)
             }
+            Verb::Node(node) => node.run(&self),
+            Verb::Ready { root } => node::is_ready(root),
             Verb::Layout { root, plain_files, without_instance_nodes, library } => {
                 let root = std::path::absolute(root).map_err(|error| Failure::Io(root.clone(), error))?;
                 let layout = Layout { root, plain_files: *plain_files, instance_nodes: !without_instance_nodes };
@@ -256,13 +269,7 @@ impl Arguments {
         fake_nvml::load(scene, 1)?;
         let create =
             Self { state: self.state.clone(), scene: Some(scene.to_owned()), verb: Verb::Fault(FaultVerb::Clear) };
-        let store = create.store()?;
-        store.change(|world| {
-            *world = fake_nvml::load(scene, world.next_serial).map_err(|error| StoreError::Scene(error.to_string()))?;
-            (0..world.faults.len()).for_each(|slot| store.control().reset_hits(slot));
-            Ok(())
-        })?;
-        Ok(())
+        replace(&create.store()?, scene)
     }
 
     fn fault(&self, verb: &FaultVerb) -> Done {
@@ -288,6 +295,16 @@ impl Arguments {
         })?;
         refused.map_or(Ok(()), |reason| Err(Failure::Usage(reason)))
     }
+}
+
+/// Puts another machine in the place of the one that there is.
+fn replace(store: &Store, scene: &std::path::Path) -> Done {
+    store.change(|world| {
+        *world = fake_nvml::load(scene, world.next_serial).map_err(|error| StoreError::Scene(error.to_string()))?;
+        (0..world.faults.len()).for_each(|slot| store.control().reset_hits(slot));
+        Ok(())
+    })?;
+    Ok(())
 }
 
 fn calls(store: &Store, format: Format) -> Done {

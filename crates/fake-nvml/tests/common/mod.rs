@@ -95,9 +95,14 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn command() -> Command {
+        Self::command_of(&library())
+    }
+
+    /// One that loads this library, and is told of no machine.
+    pub(crate) fn command_of(library: &Path) -> Command {
         let tests = std::env::current_exe().unwrap();
         let mut command = Command::new(tests.parent().unwrap().join("../examples/probe"));
-        command.arg(library()).env_remove("FAKE_NVML_SCENE").env_remove("FAKE_NVML_STATE");
+        command.arg(library).env_remove("FAKE_NVML_SCENE").env_remove("FAKE_NVML_STATE");
         command
     }
 
