@@ -220,8 +220,7 @@ fn complaint(state: Option<&Machine>, name: Option<&str>) -> (String, String) {
 
 #[test]
 fn without_a_scene_or_with_a_broken_one_init_says_why() {
-    let none =
-        "fake-nvml: no scene: set FAKE_NVML_SCENE to a scene file, or FAKE_NVML_STATE to the directory of a machine\n";
+    let none = "fake-nvml: no scene: set FAKE_NVML_SCENE to a scene file, or FAKE_NVML_STATE to the directory of a machine (nor is there one in a folder `fake-nvml` beside the library)\n";
     assert_eq!(complaint(None, None), ("9\n".to_owned(), none.to_owned()));
     assert_eq!(complaint(Some(&Machine::of("demo")), None), ("9\n".to_owned(), none.to_owned()));
     let (code, said) = complaint(None, Some("broken/overlap"));

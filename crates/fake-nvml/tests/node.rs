@@ -71,7 +71,8 @@ fn root() -> (TempDir, PathBuf) {
 }
 
 fn tell(root: &Path, arguments: &[&str]) {
-    let output = run(&[arguments, &["--state", folder(root).join("fake-nvml").to_str().unwrap()]].concat());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fake-nvml"));
+    let output = command.env_remove("FAKE_NVML_STATE").env("FAKE_NVML_ROOT", root).args(arguments).output().unwrap();
     assert!(output.status.success(), "{output:?}");
 }
 
@@ -175,4 +176,15 @@ fn another_drivers_files_and_a_broken_scene_are_refused_and_nothing_is_changed()
     assert!(node.end().ends_with("is as it was."));
     let slash = command(Path::new("/"), &scene("demo")).output().unwrap();
     assert_ne!(slash.status.code(), Some(0));
+}
+
+#[test]
+fn the_charts_scenes_are_those_of_the_tests() {
+    let mut scenes = 0;
+    for path in below(&common::repository().join("charts/fake-nvml/scenes")) {
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), fs::read(scene(name)).unwrap(), "{name}");
+        scenes += 1;
+    }
+    assert!(scenes > 5);
 }

@@ -16,7 +16,7 @@ use fake_nvml::{Layout, LayoutError, NAMES, Refused, SceneError, Store, StoreErr
 #[derive(Debug, Parser)]
 #[command(name = "fake-nvml", version, after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage or broken scene.")]
 pub(crate) struct Arguments {
-    /// The machine's state directory
+    /// The machine's state directory [default: that of the driver root in FAKE_NVML_ROOT]
     #[arg(long, value_name = "DIR", env = "FAKE_NVML_STATE", global = true)]
     state: Option<PathBuf>,
     /// The scene that the machine is made from when the directory holds none yet
@@ -101,7 +101,7 @@ enum Verb {
     /// Say by the exit code whether `node` of this host name is the directory's driver now (0) or not (1)
     Ready {
         /// The directory
-        #[arg(long, value_name = "DIR")]
+        #[arg(long, value_name = "DIR", env = "FAKE_NVML_ROOT")]
         root: PathBuf,
     },
 }
@@ -189,7 +189,10 @@ impl Failure {
 type Done<T = ()> = Result<T, Failure>;
 
 impl Arguments {
-    pub(crate) fn run(self) -> Done {
+    pub(crate) fn run(mut self) -> Done {
+        // Beside a `node` that was told of its directory by the environment, other verbs are about its machine.
+        let of_node = || std::env::var_os("FAKE_NVML_ROOT").filter(|root| !root.is_empty());
+        self.state = self.state.or_else(|| of_node().map(|root| node::state(root.as_ref())));
         match &self.verb {
             Verb::Check { scene } => fake_nvml::load(scene, 1).map(|_| ()).map_err(Failure::from),
             Verb::Show { output } => {

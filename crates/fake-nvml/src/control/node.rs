@@ -33,7 +33,7 @@ On Kubernetes each is run by `kubectl exec POD -- COMMAND`; without more, `fake-
 #[derive(Debug, clap::Args)]
 pub(crate) struct Node {
     /// The directory that stands for the driver's root, on its own or as a mount of the node's
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", env = "FAKE_NVML_ROOT")]
     root: PathBuf,
     /// The library to put there
     #[arg(long, value_name = "PATH")]
@@ -77,7 +77,7 @@ impl Node {
         fake_nvml::load(scene, 1)?;
         fs::create_dir_all(root).map_err(|error| Failure::Io(root.clone(), error))?;
         let _turn = turn(root)?;
-        let state = root.join(library_folder()).join(STATE);
+        let state = state(root);
         refuse_another_driver(root, &state)?;
         let create = || fake_nvml::load(scene, 1).map_err(|error| StoreError::Scene(error.to_string()));
         let copy = state.join("scene.yaml");
@@ -114,6 +114,11 @@ fn leave(layout: &Layout, store: Store, owner: &Owner) -> Done {
     Ok(())
 }
 
+/// Where the machine of this driver root is.
+pub(super) fn state(root: &Path) -> PathBuf {
+    root.join(library_folder()).join(STATE)
+}
+
 /// Held until the file is closed: one comes or goes at a time.
 fn turn(root: &Path) -> Done<File> {
     let locked = File::open(root).and_then(|file| {
@@ -139,7 +144,7 @@ fn refuse_another_driver(root: &Path, state: &Path) -> Done {
 }
 
 pub(super) fn is_ready(root: &Path) -> Done {
-    let path = root.join(library_folder()).join(STATE).join("owner");
+    let path = state(root).join("owner");
     match fs::read(&path) {
         Ok(name) if name == host_name() => Ok(()),
         Ok(_) => Err(Failure::Node(format!("{} is looked after by another one", root.display()))),
