@@ -14,12 +14,13 @@ use std::path::Path;
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
 
 /// Of ours, what each crate may use. Tests may use more.
-const RULES: [(&str, &[&str]); 7] = [
+const RULES: [(&str, &[&str]); 8] = [
+    ("driver-files", &[]),
     ("mig-model", &[]),
     ("kubelet", &[]),
     ("fake-nvml", &[]),
     ("mig-nvml", &["mig-model"]),
-    ("mig-device-plugin", &["kubelet", "mig-model"]),
+    ("mig-device-plugin", &["driver-files", "kubelet", "mig-model"]),
     ("mig-agent", &["kubelet", "mig-device-plugin", "mig-model", "mig-nvml"]),
     ("migctl", &["kubelet", "mig-model", "mig-nvml"]),
 ];
