@@ -3,12 +3,15 @@
 //!
 //! ```text
 //!   NodeInventory --assign(Strategy)--> Offers: ResourceName -> devices, and what was left out and why
+//!   NodeInventory + NodeDetails --labels(Strategy)--> what the node's labels say
 //!   NodeSurvey + Layout --plan--> Steps for each GPU, or why the wish cannot be met
 //! ```
 
+mod details;
 mod geometry;
 mod identity;
 mod inventory;
+mod labels;
 pub mod layout;
 pub mod model;
 pub mod plan;
@@ -18,11 +21,13 @@ mod strategy;
 mod survey;
 mod yaml;
 
+pub use details::{GpuDetails, NodeDetails, PartDetails};
 pub use geometry::{ComputeProfile, Engines, Geometry, GeometryError, InstanceProfile};
 pub use identity::{GpuUuid, IdentityError, MigUuid};
 pub use inventory::{
     ComputeInstance, Driver, Fault, Gpu, GpuInstance, MigMode, NodeInventory, Placement, UnreadableGpu,
 };
+pub use labels::{Labels, labels};
 pub use plan::{GpuPlan, GpuWish, InUse, PlanError, Step, WantedInstance};
 pub use profile::{Profile, ProfileError};
 pub use resource::{ResourceDomain, ResourceError, ResourceName};
