@@ -1,0 +1,197 @@
+{{/* What the values come to: the agent's variables, its mounts, its rights. */}}
+
+{{/* A list of strategies, whichever way they were written. */}}
+{{- define "mig-agent.deviceListStrategies" -}}
+{{- $given := .Values.deviceListStrategy | default list }}
+{{- if kindIs "string" $given }}{{ $given = splitList "," $given }}{{ end }}
+{{- toJson (dict "list" $given) }}
+{{- end }}
+
+{{/* YAML reads a bare off as false. */}}
+{{- define "mig-agent.nodeLabels" -}}
+{{- $given := .Values.nodeLabels | toString }}
+{{- if has $given (list "false" "<nil>" "" "off") -}}
+off
+{{- else if has $given (list "featureFile" "feature-file") -}}
+feature-file
+{{- else -}}
+{{ $given }}
+{{- end }}
+{{- end }}
+
+{{/* Modes, as booleans. */}}
+{{- define "mig-agent.modes" -}}
+{{- $strategies := (include "mig-agent.deviceListStrategies" . | fromJson).list }}
+{{- $labels := include "mig-agent.nodeLabels" . }}
+{{- toJson (dict
+    "deviceSpecs" (or .Values.passDeviceSpecs .Values.compatWithCPUManager | default false)
+    "volumeMounts" (has "volume-mounts" $strategies)
+    "cdi" (or (has "cdi-annotations" $strategies) (has "cdi-cri" $strategies))
+    "featureFile" (eq $labels "feature-file")
+    "labelsNode" (eq $labels "node")
+    "service" (or ((.Values.metrics).service).enabled ((.Values.metrics).serviceMonitor).enabled | default false)) }}
+{{- end }}
+
+{{/* Where the driver is: the same for the agent and for whatever runs beside it. */}}
+{{- define "mig-agent.driverEnv" -}}
+- {name: NVIDIA_VISIBLE_DEVICES, value: all}
+- {name: NVIDIA_DRIVER_CAPABILITIES, value: {{ .Values.nvidiaDriverCapabilities | default "utility" | quote }}}
+{{- if .Values.migMonitor }}
+- {name: NVIDIA_MIG_MONITOR_DEVICES, value: all}
+{{- end }}
+{{- with .Values.nvmlLibrary }}
+- {name: NVML_LIBRARY, value: {{ quote . }}}
+{{- end }}
+{{- end }}
+
+{{- define "mig-agent.agentEnv" -}}
+{{- $modes := include "mig-agent.modes" . | fromJson }}
+- {name: MIG_STRATEGY, value: {{ .Values.migStrategy | default "mixed" | quote }}}
+- {name: RESOURCE_DOMAIN, value: {{ .Values.resourceDomain | default "nvidia.com" | quote }}}
+{{- with (include "mig-agent.deviceListStrategies" . | fromJson).list }}
+- {name: DEVICE_LIST_STRATEGY, value: {{ join "," . | quote }}}
+{{- end }}
+{{- with .Values.deviceIDStrategy }}
+- {name: DEVICE_ID_STRATEGY, value: {{ quote . }}}
+{{- end }}
+{{- if $modes.deviceSpecs }}
+- {name: PASS_DEVICE_SPECS, value: "true"}
+{{- end }}
+{{- with .Values.visibleDevicesEnv }}
+- {name: VISIBLE_DEVICES_ENV, value: {{ join "," . | quote }}}
+{{- end }}
+{{- with .Values.preferredAllocation }}
+- {name: PREFERRED_ALLOCATION, value: {{ quote . }}}
+{{- end }}
+- {name: NVIDIA_DRIVER_ROOT, value: {{ .Values.nvidiaDriverRoot | default "/" | quote }}}
+- {name: CONTAINER_DRIVER_ROOT, value: /driver-root}
+{{- if or $modes.deviceSpecs .Values.nvidiaDevRoot }}
+- {name: NVIDIA_DEV_ROOT, value: {{ .Values.nvidiaDevRoot | default "/" | quote }}}
+{{- end }}
+{{- if $modes.deviceSpecs }}
+- {name: CONTAINER_DEV_ROOT, value: /host}
+{{- end }}
+- {name: NODE_LABELS, value: {{ include "mig-agent.nodeLabels" . }}}
+{{- if $modes.labelsNode }}
+- {name: NODE_NAME, valueFrom: {fieldRef: {fieldPath: spec.nodeName}}}
+{{- end }}
+{{- if or (ne (.Values.httpAddress | default "0.0.0.0") "0.0.0.0") (ne (int (.Values.httpPort | default 8080)) 8080) }}
+- {name: LISTEN, value: {{ printf "%s:%d" (.Values.httpAddress | default "0.0.0.0") (int (.Values.httpPort | default 8080)) | quote }}}
+{{- end }}
+{{- with .Values.pollInterval }}
+- {name: POLL_INTERVAL, value: {{ quote . }}}
+{{- end }}
+{{- with .Values.nvmlDeadline }}
+- {name: NVML_DEADLINE, value: {{ quote . }}}
+{{- end }}
+{{- with .Values.settleTime }}
+- {name: SETTLE_TIME, value: {{ quote . }}}
+{{- end }}
+- {name: LOG_LEVEL, value: {{ .Values.logLevel | default "info" | quote }}}
+- {name: LOG_FORMAT, value: {{ .Values.logFormat | default "text" | quote }}}
+{{ include "mig-agent.driverEnv" . }}
+{{- end }}
+
+{{/* The argument: the root and a list of variables as YAML. What the user adds replaces what is called the same. */}}
+{{- define "mig-agent.env" -}}
+{{- $root := index . 0 }}
+{{- $added := concat ((((($root.Values.devicePlugin).containers).main).env) | default list) ($root.Values.extraEnv | default list) }}
+{{- $replaced := dict }}
+{{- range $added }}{{ $_ := set $replaced .name true }}{{ end }}
+{{- $env := list }}
+{{- range index . 1 | fromYamlArray }}
+{{- if not (hasKey $replaced .name) }}{{ $env = append $env . }}{{ end }}
+{{- end }}
+{{- $seen := dict }}
+{{- range reverse $added }}
+{{- if not (hasKey $seen .name) }}{{ $_ := set $seen .name . }}{{ end }}
+{{- end }}
+{{- $taken := dict }}
+{{- range $added }}
+{{- if not (hasKey $taken .name) }}{{ $env = append $env (get $seen .name) }}{{ $_ := set $taken .name true }}{{ end }}
+{{- end }}
+{{- toYaml $env }}
+{{- end }}
+
+{{/* The mounts that whatever looks at the driver and the kubelet needs. */}}
+{{- define "mig-agent.driverMounts" -}}
+- name: driver-root
+  mountPath: /driver-root
+  readOnly: true
+  # A driver that comes in a container (GPU operator) is mounted on the node later than this pod.
+  mountPropagation: HostToContainer
+{{- if (include "mig-agent.modes" . | fromJson).volumeMounts }}
+# The way to ask NVIDIA's runtime for all GPUs where it does not believe the variable.
+- name: visible-devices
+  mountPath: /var/run/nvidia-container-devices/all
+{{- end }}
+{{- end }}
+
+{{- define "mig-agent.driverVolumes" -}}
+- name: driver-root
+  hostPath:
+    path: {{ .Values.nvidiaDriverRoot | default "/" | quote }}
+    type: Directory
+- name: pod-resources
+  hostPath:
+    path: {{ printf "%s/pod-resources" (.Values.kubeletRoot | default "/var/lib/kubelet" | trimSuffix "/") | quote }}
+    type: Directory
+{{- if (include "mig-agent.modes" . | fromJson).volumeMounts }}
+- name: visible-devices
+  hostPath:
+    path: /dev/null
+    type: CharDevice
+{{- end }}
+{{- end }}
+
+{{- define "mig-agent.podSecurityContext" -}}
+{{- if .Values.podSecurityContext }}
+{{- toYaml .Values.podSecurityContext }}
+{{- else -}}
+# The kubelet's folders are root's.
+runAsUser: 0
+seccompProfile:
+  type: RuntimeDefault
+{{- end }}
+{{- end }}
+
+{{- define "mig-agent.securityContext" -}}
+{{- $capabilities := list }}
+{{- if .Values.migMonitor }}{{ $capabilities = append $capabilities "SYS_ADMIN" }}{{ end }}
+{{- if and .Values.createDeviceNodes (include "mig-agent.modes" . | fromJson).deviceSpecs }}{{ $capabilities = append $capabilities "MKNOD" }}{{ end }}
+{{- if .Values.securityContext }}
+{{- toYaml .Values.securityContext }}
+{{- else if .Values.privileged -}}
+privileged: true
+readOnlyRootFilesystem: true
+{{- else -}}
+{{- /* The API server refuses this beside CAP_SYS_ADMIN. */}}
+{{- if not .Values.migMonitor }}
+allowPrivilegeEscalation: false
+{{- end }}
+readOnlyRootFilesystem: true
+capabilities:
+  drop: ["ALL"]
+  {{- with $capabilities }}
+  add: {{ toJson . }}
+  {{- end }}
+{{- end }}
+{{- end }}
+
+{{/* What is the same in the agent's pod and in the one that `helm test` runs beside it. */}}
+{{- define "mig-agent.placement" -}}
+{{- with .Values.runtimeClassName }}
+runtimeClassName: {{ . }}
+{{- end }}
+{{- with .Values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
