@@ -8,10 +8,13 @@ use crate::repository;
 
 const PACKAGES: [&str; 5] = ["mig-agent", "migctl", "fake-nvml", "kubelet-sim", "demo"];
 
-/// The folder with all of them and `libfake_nvml.so`.
+/// The folder with all of them and `libfake_nvml.so`: DOCS_BIN_DIR, or where cargo puts them.
 pub fn folder() -> &'static PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
+        if let Some(folder) = std::env::var_os("DOCS_BIN_DIR") {
+            return folder.into();
+        }
         let mut cargo = Command::new(env!("CARGO"));
         cargo.args(["build", "--quiet", "--locked"]).args(PACKAGES.iter().flat_map(|package| ["-p", package]));
         let built = cargo.current_dir(repository::root()).status().expect("cargo");
