@@ -25,7 +25,6 @@ feature-file
 {{- $labels := include "mig-agent.nodeLabels" . }}
 {{- toJson (dict
     "deviceSpecs" (or .Values.passDeviceSpecs .Values.compatWithCPUManager | default false)
-    "volumeMounts" (has "volume-mounts" $strategies)
     "cdi" (or (has "cdi-annotations" $strategies) (has "cdi-cri" $strategies))
     "featureFile" (eq $labels "feature-file")
     "labelsNode" (eq $labels "node")
@@ -120,11 +119,9 @@ feature-file
   readOnly: true
   # A driver that comes in a container (GPU operator) is mounted on the node later than this pod.
   mountPropagation: HostToContainer
-{{- if (include "mig-agent.modes" . | fromJson).volumeMounts }}
-# The way to ask NVIDIA's runtime for all GPUs where it does not believe the variable.
+# Asks NVIDIA's runtime for every GPU where it is told not to believe the variable of an unprivileged container.
 - name: visible-devices
   mountPath: /var/run/nvidia-container-devices/all
-{{- end }}
 {{- end }}
 
 {{- define "mig-agent.driverVolumes" -}}
@@ -136,46 +133,35 @@ feature-file
   hostPath:
     path: {{ printf "%s/pod-resources" (.Values.kubeletRoot | default "/var/lib/kubelet" | trimSuffix "/") | quote }}
     type: Directory
-{{- if (include "mig-agent.modes" . | fromJson).volumeMounts }}
 - name: visible-devices
   hostPath:
     path: /dev/null
     type: CharDevice
 {{- end }}
-{{- end }}
 
+{{/* The kubelet's folders are root's, and the image's user is not. */}}
 {{- define "mig-agent.podSecurityContext" -}}
-{{- if .Values.podSecurityContext }}
-{{- toYaml .Values.podSecurityContext }}
-{{- else -}}
-# The kubelet's folders are root's.
-runAsUser: 0
-seccompProfile:
-  type: RuntimeDefault
-{{- end }}
+{{- toYaml (merge (dict) (.Values.podSecurityContext | default dict) (dict "runAsUser" 0 "runAsGroup" 0 "seccompProfile" (dict "type" "RuntimeDefault"))) }}
 {{- end }}
 
+{{/* Nothing but what a mode needs; what the user says wins, key by key. */}}
 {{- define "mig-agent.securityContext" -}}
-{{- $capabilities := list }}
-{{- if .Values.migMonitor }}{{ $capabilities = append $capabilities "SYS_ADMIN" }}{{ end }}
-{{- if and .Values.createDeviceNodes (include "mig-agent.modes" . | fromJson).deviceSpecs }}{{ $capabilities = append $capabilities "MKNOD" }}{{ end }}
-{{- if .Values.securityContext }}
-{{- toYaml .Values.securityContext }}
-{{- else if .Values.privileged -}}
-privileged: true
-readOnlyRootFilesystem: true
-{{- else -}}
-{{- /* The API server refuses this beside CAP_SYS_ADMIN. */}}
-{{- if not .Values.migMonitor }}
-allowPrivilegeEscalation: false
+{{- $given := deepCopy (.Values.securityContext | default dict) }}
+{{- $context := dict "readOnlyRootFilesystem" true }}
+{{- if or .Values.privileged $given.privileged }}
+{{- $_ := set $context "privileged" true }}
+{{- else }}
+{{- $capabilities := $given.capabilities | default dict }}
+{{- $add := $capabilities.add | default list }}
+{{- if .Values.migMonitor }}{{ $add = append $add "SYS_ADMIN" }}{{ end }}
+{{- if and .Values.createDeviceNodes (include "mig-agent.modes" . | fromJson).deviceSpecs }}{{ $add = append $add "MKNOD" }}{{ end }}
+{{- $capabilities = dict "drop" ($capabilities.drop | default (list "ALL")) }}
+{{- if $add }}{{ $_ := set $capabilities "add" (uniq $add) }}{{ end }}
+{{- $_ := set $given "capabilities" $capabilities }}
+{{- /* The API server refuses this beside the capability's long name. */}}
+{{- if not (has "CAP_SYS_ADMIN" $add) }}{{ $_ := set $context "allowPrivilegeEscalation" false }}{{ end }}
 {{- end }}
-readOnlyRootFilesystem: true
-capabilities:
-  drop: ["ALL"]
-  {{- with $capabilities }}
-  add: {{ toJson . }}
-  {{- end }}
-{{- end }}
+{{- toYaml (merge (dict) $given $context) }}
 {{- end }}
 
 {{/* What is the same in the agent's pod and in the one that `helm test` runs beside it. */}}

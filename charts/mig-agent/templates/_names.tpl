@@ -21,11 +21,9 @@
 
 {{/* Of things that are the cluster's: two releases of one name in two namespaces don't meet. */}}
 {{- define "mig-agent.clusterName" -}}
-{{- printf "%s:%s" (include "mig-agent.namespace" .) (include "mig-agent.fullname" .) }}
-{{- end }}
-
-{{- define "mig-agent.clusterNameDashed" -}}
-{{- printf "%s-%s" (include "mig-agent.namespace" .) (include "mig-agent.fullname" .) | trunc 253 | trimSuffix "-" }}
+{{- $namespace := include "mig-agent.namespace" . }}
+{{- $name := include "mig-agent.fullname" . }}
+{{- ternary $name (printf "%s-%s" $namespace $name) (eq $name $namespace) }}
 {{- end }}
 
 {{- define "mig-agent.serviceAccountName" -}}

@@ -111,17 +111,24 @@ worker:
 {{- if and (has "cdi-cri" $strategies) (semverCompare "<1.29.0-0" .Capabilities.KubeVersion.Version) }}
 {{- $why = append $why (printf "deviceListStrategy: cdi-cri needs Kubernetes 1.29 (this is %s). Use cdi-annotations or envvar." .Capabilities.KubeVersion.Version) }}
 {{- end }}
+{{- if and (hasKey .Values "enabled") (not .Values.enabled) }}
+{{- $why = append $why "enabled: switches this chart on or off where another one depends on it, by that one's condition. On its own, install it or don't." }}
+{{- end }}
+{{- if and ((.Values.metrics).serviceMonitor).enabled (eq (include "mig-agent.lacks" (list . "monitoring.coreos.com/v1" "ServiceMonitor")) "true") }}
+{{- $why = append $why "metrics.serviceMonitor.enabled: the cluster has no ServiceMonitor. Install the Prometheus operator first, or use metrics.service.enabled and a scrape configuration." }}
+{{- end }}
+{{- if and ((.Values.metrics).prometheusRule).enabled (eq (include "mig-agent.lacks" (list . "monitoring.coreos.com/v1" "PrometheusRule")) "true") }}
+{{- $why = append $why "metrics.prometheusRule.enabled: the cluster has no PrometheusRule. Install the Prometheus operator first." }}
+{{- end }}
 {{- if and $modes.labelsNode (not (.Values.serviceAccount).create) (not (.Values.serviceAccount).name) }}
 {{- $why = append $why "nodeLabels=node: the namespace's default account would get the right to change nodes. Set serviceAccount.create=true, or name an account in serviceAccount.name." }}
 {{- end }}
 {{- if and $modes.labelsNode (.Values.rbac).restrictToOwnNode (not (eq (include "mig-agent.hasPolicies" .) "true")) }}
 {{- $why = append $why (printf "nodeLabels=node: Kubernetes %s has no ValidatingAdmissionPolicy (1.30 has), so each agent could change every node. Use nodeLabels=featureFile; or accept that with rbac.restrictToOwnNode=false." .Capabilities.KubeVersion.Version) }}
 {{- end }}
-{{- if and (.Values.securityContext).privileged (hasKey .Values.securityContext "allowPrivilegeEscalation") (not .Values.securityContext.allowPrivilegeEscalation) }}
+{{- $given := .Values.securityContext | default dict }}
+{{- if and (or .Values.privileged $given.privileged) (hasKey $given "allowPrivilegeEscalation") (not $given.allowPrivilegeEscalation) }}
 {{- $why = append $why "securityContext: privileged and allowPrivilegeEscalation: false exclude each other. Remove one." }}
-{{- end }}
-{{- if and .Values.securityContext (or .Values.migMonitor .Values.privileged .Values.createDeviceNodes) }}
-{{- $why = append $why "securityContext replaces the one that migMonitor, privileged and createDeviceNodes change. Set either it or them." }}
 {{- end }}
 {{- toYaml $why }}
 {{- end }}
@@ -135,8 +142,57 @@ worker:
 {{- end }}
 {{- end }}
 
-{{/* What the cluster has already. Nothing is found where helm asks no cluster (helm template). */}}
+{{/* Whether a cluster that was asked does not know a kind. */}}
+{{- define "mig-agent.lacks" -}}
+{{- $versions := (index . 0).Capabilities.APIVersions }}
+{{- and ($versions.Has "v1/Pod") (not ($versions.Has (printf "%s/%s" (index . 1) (index . 2)))) }}
+{{- end }}
+
+{{/*
+What the cluster has already. Nothing is found where helm asks no cluster (helm template); where it may not list DaemonSets, helm
+itself fails and says so.
+*/}}
 {{- define "mig-agent.refusals.cluster" -}}
 {{- $why := list }}
+{{- if not .Values.allowOtherPlugins }}
+{{- $domain := .Values.resourceDomain | default "nvidia.com" }}
+{{- range (lookup "apps/v1" "DaemonSet" "" "").items }}
+{{- $annotations := .metadata.annotations | default dict }}
+{{- $same := and (eq .metadata.name (include "mig-agent.fullname" $)) (eq .metadata.namespace (include "mig-agent.namespace" $)) }}
+{{- $older := and (eq (get $annotations "meta.helm.sh/release-name") $.Release.Name) (eq (get $annotations "meta.helm.sh/release-namespace") $.Release.Namespace) }}
+{{- $apart := include "mig-agent.apart" (list ($.Values.nodeSelector | default dict) (.spec.template.spec.nodeSelector | default dict)) }}
+{{- $offers := include "mig-agent.offers" . }}
+{{- if and (eq $offers $domain) (not (or $same $older $apart)) }}
+{{- $why = append $why (printf "DaemonSet %s in namespace %s offers %s resources already. Two that offer the same resources on one node make the kubelet forget one of them. Remove it (NVIDIA's GPU operator: devicePlugin.enabled=false), or keep the two on different nodes by nodeSelector, or let this one offer others (resourceDomain). If they never meet on a node, set allowOtherPlugins=true." .metadata.name .metadata.namespace $domain) }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- toYaml $why }}
+{{- end }}
+
+{{/* Whether two node selectors can't both hold. */}}
+{{- define "mig-agent.apart" -}}
+{{- $other := index . 1 }}
+{{- range $label, $value := index . 0 }}
+{{- if and (hasKey $other $label) (ne (get $other $label) $value) }}yes{{ end }}
+{{- end }}
+{{- end }}
+
+{{/* The domain of the resources that a DaemonSet offers, if it is known for that. */}}
+{{- define "mig-agent.offers" -}}
+{{- $domain := "" }}
+{{- $daemonSet := . }}
+{{- range .spec.template.spec.containers }}
+{{- $command := join " " (concat (.command | default list) (.args | default list)) }}
+{{- if eq .name "mig-agent" }}
+{{- $domain = "nvidia.com" }}
+{{- range .env }}{{ if eq .name "RESOURCE_DOMAIN" }}{{ $domain = .value }}{{ end }}{{ end }}
+{{- else if and (regexMatch "(^|/)(k8s-device-plugin|nvidia-gpu-device-plugin|nvidia-device-plugin)([:@]|$)" .image) (not (regexMatch "gpu-feature-discovery|mps-control-daemon|config-manager" (printf "%s %s" .name $command))) }}
+{{- /* One that runs nowhere, as on GKE where its own plugin is switched off, is in nobody's way. */}}
+{{- if ne (int (($daemonSet.status).desiredNumberScheduled | default 0)) 0 }}
+{{- $domain = "nvidia.com" }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- $domain }}
 {{- end }}
