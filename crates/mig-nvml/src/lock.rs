@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, OFlags, flock};
@@ -10,6 +10,8 @@ use rustix::io::Errno;
 
 /// Longer than what a holder writes about itself.
 const LONGEST: u64 = 512;
+/// Somebody who removes the file each time does it on purpose.
+const ATTEMPTS: usize = 10;
 
 /// The right to change the GPUs of this node. Given back when dropped, and by the kernel when the process ends.
 #[derive(Debug)]
@@ -59,14 +61,30 @@ impl NodeLock {
     /// Takes the lock, or says at once who has it. `what` is for them who come meanwhile: `migctl apply`.
     pub fn acquire(path: &Path, what: &str) -> Result<Self, LockError> {
         let failed = |source| LockError::Io { path: path.to_owned(), source };
-        let mut file = open(path).map_err(failed)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => return Err(held(&mut file)),
-            Err(error) => return Err(failed(error.into())),
+        for _ in 0..ATTEMPTS {
+            let mut file = open(path).map_err(failed)?;
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => {}
+                Err(Errno::WOULDBLOCK) => return Err(held(&mut file)),
+                Err(error) => return Err(failed(error.into())),
+            }
+            // A file that was removed between the two steps locks out nobody: the next one makes it anew.
+            if !is_still_at(&file, path).map_err(failed)? {
+                continue;
+            }
+            introduce(&mut file, what).map_err(failed)?;
+            return Ok(Self { _file: file });
         }
-        introduce(&mut file, what).map_err(failed)?;
-        Ok(Self { _file: file })
+        Err(failed(io::Error::other("it is removed again and again")))
+    }
+}
+
+fn is_still_at(file: &File, path: &Path) -> io::Result<bool> {
+    let ours = file.metadata()?;
+    match fs::symlink_metadata(path) {
+        Ok(there) => Ok((there.dev(), there.ino()) == (ours.dev(), ours.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
@@ -81,11 +99,17 @@ fn open(path: &Path) -> io::Result<File> {
         .write(true)
         .create(true)
         .truncate(false)
-        .mode(0o644)
+        // Who may not open it can't hold it against those who change GPUs.
+        .mode(0o600)
         .custom_flags(flags)
         .open(path)?;
-    if !file.metadata()?.is_file() {
+    let there = file.metadata()?;
+    if !there.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a plain file"));
+    }
+    // What holders write is short, and nobody else's.
+    if there.len() > LONGEST {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it holds something else than a lock's few lines"));
     }
     Ok(file)
 }
