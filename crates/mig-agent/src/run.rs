@@ -22,6 +22,7 @@ pub(crate) fn to_the_end(args: &Args) -> anyhow::Result<()> {
         sys_root: args.sys_root.clone(),
         poll_interval: args.poll_interval,
         deadline: args.nvml_deadline,
+        metrics: mig_nvml::Metrics::default(),
     };
     // First of all, so that the driver is read while the rest is set up.
     let (views, supervision) = mig_nvml::start(driver).context("unable to start the driver's thread")?;

@@ -10,6 +10,7 @@ use crate::describe;
 use crate::error::DriverError;
 use crate::execute;
 use crate::library::Library;
+use crate::metrics::Metrics;
 use crate::report::{Progress, Report};
 use crate::session::Session;
 use crate::survey;
@@ -76,7 +77,7 @@ impl Hardware {
     /// Loads the library, `library` or the one that is found below the driver's root, and starts NVML.
     pub fn open(library: Option<&Path>, roots: Roots) -> Result<Self, DriverError> {
         let library = Library::find(library, &roots.driver)?;
-        let session = Session::start(&library, &roots.driver)?;
+        let session = Session::start(&library, &roots.driver, Metrics::default())?;
         Ok(Self { session, library, roots })
     }
 

@@ -6,13 +6,14 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mig_model::{Driver, Fault, Gpu, NodeInventory};
 use tokio::sync::watch;
 
 use crate::error::DriverError;
 use crate::library::Library;
+use crate::metrics::Metrics;
 use crate::read::Reader;
 use crate::session::Session;
 
@@ -29,6 +30,8 @@ pub struct Settings {
     pub poll_interval: Duration,
     /// How long a pass may take before others are told.
     pub deadline: Duration,
+    /// Where calls and passes are counted and timed.
+    pub metrics: Metrics,
 }
 
 /// What is known of the driver and its GPUs.
@@ -110,6 +113,7 @@ fn own(settings: &Settings, view: &watch::Sender<View>, phase: &watch::Sender<Ph
             Err(error) => Some(error),
         };
         let Some(error) = error else { return };
+        settings.metrics.failed();
         let fault = error.fault();
         before = before.map(|inventory| marked(&inventory, &fault));
         publish(view, View { inventory: before.clone(), driver: DriverState::Failed(fault) });
@@ -124,7 +128,7 @@ fn open(settings: &Settings, told: &mut Option<Library>) -> Result<Session, Driv
         tracing::info!("loading {library}");
         *told = Some(library.clone());
     }
-    Session::start(&library, &settings.driver_root)
+    Session::start(&library, &settings.driver_root, settings.metrics.clone())
 }
 
 /// Reads until the driver fails as a whole (then what it said) or nobody listens.
@@ -140,7 +144,10 @@ fn poll(
         Err(error) => return Some(error),
     };
     while view.receiver_count() > 0 {
-        match reader.pass(before.as_deref()) {
+        let began = Instant::now();
+        let pass = reader.pass(before.as_deref());
+        settings.metrics.read(began.elapsed(), pass.is_ok());
+        match pass {
             Ok(inventory) => {
                 let same = before.take().filter(|before| **before == inventory);
                 *before = Some(same.unwrap_or_else(|| Arc::new(inventory)));

@@ -8,6 +8,7 @@ mod processes;
 mod profile;
 
 use std::path::Path;
+use std::time::Instant;
 
 use nvml_wrapper::Nvml;
 use nvml_wrapper::error::NvmlError;
@@ -18,10 +19,12 @@ pub(crate) use profile::{ComputeProfileInfo, ProfileInfo, Share};
 
 use crate::error::DriverError;
 use crate::library::Library;
+use crate::metrics::Metrics;
 
 /// NVML, started. Ends it when dropped.
 pub(crate) struct Session {
     nvml: Nvml,
+    metrics: Metrics,
 }
 
 /// A thing of NVML's. Valid until something changes: layouts and modes invalidate handles.
@@ -42,10 +45,13 @@ pub(crate) type ComputeHandle<'s> = Object<'s, nvmlComputeInstance_t>;
 
 impl Session {
     /// Loads the library and starts NVML.
-    pub(crate) fn start(library: &Library, driver_root: &Path) -> Result<Self, DriverError> {
+    pub(crate) fn start(library: &Library, driver_root: &Path, metrics: Metrics) -> Result<Self, DriverError> {
         let path = library.to_loader();
-        match Nvml::builder().lib_path(&path).init() {
-            Ok(nvml) => Ok(Self { nvml }),
+        let began = Instant::now();
+        let started = Nvml::builder().lib_path(&path).init();
+        metrics.answered("nvmlInit_v2", began.elapsed(), started.as_ref().err());
+        match started {
+            Ok(nvml) => Ok(Self { nvml, metrics }),
             Err(NvmlError::LibloadingError(error)) => Err(library.unloadable(error.to_string(), driver_root).into()),
             Err(source) => Err(DriverError::Init { source }),
         }
@@ -64,21 +70,21 @@ impl Session {
     }
 
     pub(crate) fn gpu_count(&self) -> Result<u32, DriverError> {
-        self.nvml.device_count().map_err(call::failed("nvmlDeviceGetCount_v2", None))
+        self.timed("nvmlDeviceGetCount_v2", None, || self.nvml.device_count())
     }
 
     pub(crate) fn gpu(&self, index: u32) -> Result<Handle<'_>, DriverError> {
-        let found = self.nvml.device_by_index(index);
-        let device = found.map_err(call::failed("nvmlDeviceGetHandleByIndex_v2", Some(index)))?;
+        let device = self.timed("nvmlDeviceGetHandleByIndex_v2", Some(index), || self.nvml.device_by_index(index))?;
         // SAFETY: the wrapper only warns that the raw handle escapes its lifetime; ours holds the session's instead.
         let raw = unsafe { device.handle() };
         Ok(Object { session: self, raw, gpu: index })
     }
 
     pub(crate) fn gpu_by_uuid(&self, uuid: &mig_model::GpuUuid) -> Result<Handle<'_>, DriverError> {
-        let device = self.nvml.device_by_uuid(uuid.as_str()).map_err(|source| match source {
-            NvmlError::NotFound => DriverError::NoSuchGpu(uuid.clone()),
-            source => call::failed("nvmlDeviceGetHandleByUUID", None)(source),
+        let found = self.timed("nvmlDeviceGetHandleByUUID", None, || self.nvml.device_by_uuid(uuid.as_str()));
+        let device = found.map_err(|error| match error.nvml() {
+            Some(NvmlError::NotFound) => DriverError::NoSuchGpu(uuid.clone()),
+            _ => error,
         })?;
         // SAFETY: as in `gpu`.
         let raw = unsafe { device.handle() };

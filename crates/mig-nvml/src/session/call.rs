@@ -2,6 +2,7 @@
 
 use std::ffi::c_char;
 use std::mem::{MaybeUninit, size_of};
+use std::time::Instant;
 
 use nvml_wrapper::error::{NvmlError, nvml_try};
 use nvml_wrapper_sys::bindings as nvml;
@@ -64,11 +65,6 @@ plain!(
     nvml::nvmlProcessInfo_t,
 );
 
-/// `map_err` for one call.
-pub(super) fn failed(call: &'static str, gpu: Option<u32>) -> impl Fn(NvmlError) -> DriverError {
-    move |source| DriverError::Call { call, gpu, source }
-}
-
 /// The function, or the error for a library without it.
 pub(super) fn present<F: Copy, E>(symbol: &Symbol<F, E>) -> Result<F, NvmlError> {
     symbol.as_ref().map(|function| *function).map_err(|_| NvmlError::FunctionNotFound)
@@ -92,6 +88,19 @@ const fn length<const N: usize>(_: &[c_char; N]) -> u32 {
 }
 
 impl Session {
+    /// Makes one call of NVML. Every call goes through here: it is timed, and its error says what it was.
+    pub(super) fn timed<T>(
+        &self,
+        call: &'static str,
+        gpu: Option<u32>,
+        make: impl FnOnce() -> Result<T, NvmlError>,
+    ) -> Result<T, DriverError> {
+        let began = Instant::now();
+        let answer = make();
+        self.metrics.answered(call, began.elapsed(), answer.as_ref().err());
+        answer.map_err(|source| DriverError::Call { call, gpu, source })
+    }
+
     pub(super) fn text<E>(
         &self,
         name: &'static str,
@@ -104,7 +113,7 @@ impl Session {
             // SAFETY: NVML is started; the pointer is to `length` writable characters.
             nvml_try(unsafe { function(buffer.as_mut_ptr(), length) })
         };
-        call(&mut buffer).map_err(failed(name, None))?;
+        self.timed(name, None, || call(&mut buffer))?;
         Ok(text(&buffer))
     }
 
@@ -117,7 +126,7 @@ impl Session {
             // SAFETY: NVML is started; the pointer is to `length` writable characters.
             nvml_try(unsafe { function(pid, buffer.as_mut_ptr(), length) })
         };
-        call(&mut buffer).map_err(failed("nvmlSystemGetProcessName", None))?;
+        self.timed("nvmlSystemGetProcessName", None, || call(&mut buffer))?;
         Ok(text(&buffer))
     }
 }
@@ -125,9 +134,14 @@ impl Session {
 /// Each of these is told by the type of `function` what it takes and fills, and `raw` came from this session, which is
 /// alive as long as `self` is. Handles that a change has invalidated are NVML's to refuse.
 impl<H: Copy> Object<'_, H> {
-    pub(super) fn failed(&self, call: &'static str) -> impl Fn(NvmlError) -> DriverError + use<H> {
+    /// Makes one call about this.
+    pub(super) fn timed<T>(
+        &self,
+        call: &'static str,
+        make: impl FnOnce() -> Result<T, NvmlError>,
+    ) -> Result<T, DriverError> {
         let gpu = (self.gpu != u32::MAX).then_some(self.gpu);
-        failed(call, gpu)
+        self.session.timed(call, gpu, make)
     }
 
     /// A function that fills one thing.
@@ -146,12 +160,12 @@ impl<H: Copy> Object<'_, H> {
         function: &Symbol<Fill<H, T>, E>,
         mut value: T,
     ) -> Result<T, DriverError> {
-        let mut call = || {
+        let call = || {
             let function = present(function)?;
             // SAFETY: see the impl; the pointer is to a live, writable T.
             nvml_try(unsafe { function(self.raw, &raw mut value) })
         };
-        call().map_err(self.failed(name))?;
+        self.timed(name, call)?;
         Ok(value)
     }
 
@@ -173,12 +187,12 @@ impl<H: Copy> Object<'_, H> {
         which: u32,
         mut value: T,
     ) -> Result<T, DriverError> {
-        let mut call = || {
+        let call = || {
             let function = present(function)?;
             // SAFETY: see the impl; the pointer is to a live, writable T.
             nvml_try(unsafe { function(self.raw, which, &raw mut value) })
         };
-        call().map_err(self.failed(name))?;
+        self.timed(name, call)?;
         Ok(value)
     }
 
@@ -189,12 +203,12 @@ impl<H: Copy> Object<'_, H> {
         function: &Symbol<FillTwo<H, T>, E>,
     ) -> Result<(T, T), DriverError> {
         let (mut one, mut two) = (T::zero(), T::zero());
-        let mut call = || {
+        let call = || {
             let function = present(function)?;
             // SAFETY: see the impl; both pointers are to live, writable Ts.
             nvml_try(unsafe { function(self.raw, &raw mut one, &raw mut two) })
         };
-        call().map_err(self.failed(name))?;
+        self.timed(name, call)?;
         Ok((one, two))
     }
 
@@ -208,13 +222,13 @@ impl<H: Copy> Object<'_, H> {
     ) -> Result<Vec<T>, DriverError> {
         let mut list = vec![T::zero(); usize::try_from(room).unwrap_or_default()];
         let mut count = room;
-        let mut call = || {
+        let call = || {
             let function = present(function)?;
             // SAFETY: see the impl; the list has room for `room` Ts, which is as many as NVML says that this function
             // fills at most, and `count` says so to those that look; it is live and writable.
             nvml_try(unsafe { function(self.raw, which, list.as_mut_ptr(), &raw mut count) })
         };
-        call().map_err(self.failed(name))?;
+        self.timed(name, call)?;
         if count > room {
             return Err(DriverError::Implausible { what: "things in a list that has fewer", count });
         }
@@ -235,7 +249,7 @@ impl<H: Copy> Object<'_, H> {
             // SAFETY: see the impl; the pointer is to `length` writable characters.
             nvml_try(unsafe { function(self.raw, buffer.as_mut_ptr(), length) })
         };
-        call(&mut buffer).map_err(self.failed(name))?;
+        self.timed(name, || call(&mut buffer))?;
         Ok(text(&buffer))
     }
 
@@ -246,6 +260,6 @@ impl<H: Copy> Object<'_, H> {
             // SAFETY: see the impl; it takes nothing else.
             nvml_try(unsafe { function(self.raw) })
         };
-        call().map_err(self.failed(name))
+        self.timed(name, call)
     }
 }

@@ -52,13 +52,13 @@ impl<'s> Handle<'s> {
     pub(crate) fn create_instance(&self, profile_id: u32, at: Placement) -> Result<InstanceHandle<'s>, DriverError> {
         let placement = nvmlGpuInstancePlacement_t { start: at.start, size: at.size };
         let mut raw: nvmlGpuInstance_t = std::ptr::null_mut();
-        let mut call = || {
+        let call = || {
             let function = present(&self.session.functions().nvmlDeviceCreateGpuInstanceWithPlacement)?;
             // SAFETY: `self.raw` came from this session, which is alive; the placement is live and only read, the handle
             // is live and writable.
             nvml_try(unsafe { function(self.raw, profile_id, &raw const placement, &raw mut raw) })
         };
-        call().map_err(self.failed("nvmlDeviceCreateGpuInstanceWithPlacement"))?;
+        self.timed("nvmlDeviceCreateGpuInstanceWithPlacement", call)?;
         Ok(Object { session: self.session, raw, gpu: self.gpu })
     }
 }

@@ -70,27 +70,28 @@ impl Handle<'_> {
         for _ in 0..ATTEMPTS {
             let mut list = vec![nvmlProcessInfo_t::zero(); usize::try_from(room).unwrap_or_default()];
             let mut count = room;
-            let mut call = || {
+            let answer = self.timed(name, || {
                 let function = present(function)?;
                 // SAFETY: `raw` came from this session, which is alive; the list has room for as many as `count` says,
                 // which NVML reads before it fills any and then overwrites: both are live and writable.
                 nvml_try(unsafe { function(self.raw, &raw mut count, list.as_mut_ptr()) })
-            };
-            match call() {
+            });
+            let absurd = match answer {
                 Ok(()) if count <= room => {
                     list.truncate(usize::try_from(count).unwrap_or_default());
                     return Ok(list.iter().map(Seen::of).collect());
                 }
-                Err(NvmlError::InsufficientSize(_)) if count <= MOST_PROCESSES => {}
-                Ok(()) | Err(NvmlError::InsufficientSize(_)) => {
-                    return Err(DriverError::Implausible { what: "processes on one GPU", count });
-                }
-                Err(source) => return Err(self.failed(name)(source)),
+                Ok(()) => true,
+                Err(error) if matches!(error.nvml(), Some(NvmlError::InsufficientSize(_))) => count > MOST_PROCESSES,
+                Err(error) => return Err(error),
+            };
+            if absurd {
+                return Err(DriverError::Implausible { what: "processes on one GPU", count });
             }
             // Some may be started until it is asked again.
             room = count.max(room).saturating_mul(2);
         }
-        Err(self.failed(name)(NvmlError::InsufficientSize(None)))
+        Err(DriverError::Call { call: name, gpu: Some(self.gpu), source: NvmlError::InsufficientSize(None) })
     }
 }
 

@@ -107,13 +107,13 @@ impl InstanceHandle<'_> {
     /// A compute instance profile by its index.
     pub(crate) fn compute_profile_by_index(&self, index: u32) -> Result<ComputeProfileInfo, DriverError> {
         let mut info = nvmlComputeInstanceProfileInfo_t::zero();
-        let mut call = || {
+        let call = || {
             let function = present(&self.session.functions().nvmlGpuInstanceGetComputeInstanceProfileInfo)?;
             // SAFETY: `raw` came from this session, which is alive; the pointer is to a live, writable struct of the type
             // that this function fills.
             nvml_try(unsafe { function(self.raw, index, SHARED_ENGINES, &raw mut info) })
         };
-        call().map_err(self.failed("nvmlGpuInstanceGetComputeInstanceProfileInfo"))?;
+        self.timed("nvmlGpuInstanceGetComputeInstanceProfileInfo", call)?;
         let (multiprocessors, max_instances) = (info.multiprocessorCount, info.instanceCount);
         Ok(ComputeProfileInfo { id: info.id, slices: info.sliceCount, multiprocessors, max_instances })
     }
@@ -135,7 +135,7 @@ impl<H: Copy> Object<'_, H> {
         which: u32,
     ) -> Result<Vec<T>, DriverError> {
         let mut count = 0;
-        let mut call = || {
+        let call = || {
             let function = present(function)?;
             // SAFETY: `raw` came from this session, which is alive; NVML documents that the list may be null, and
             // `count` is live and writable.
@@ -144,7 +144,7 @@ impl<H: Copy> Object<'_, H> {
                 other => other,
             }
         };
-        call().map_err(self.failed(name))?;
+        self.timed(name, call)?;
         if count > MOST_PLACEMENTS {
             return Err(DriverError::Implausible { what: "placements of one profile", count });
         }
