@@ -81,3 +81,48 @@ fn a_shell_remembers_and_fails_as_a_shell_does() {
     let fails = Fence { text: "$ false\n".to_owned(), ..Fence::default() };
     assert!(session.play(&fails.commands()[0]).is_err());
 }
+
+/// What can be told of a command without running it.
+#[test]
+fn what_cannot_run_here_names_what_there_is() {
+    let makefile = repository::read("Makefile");
+    let crates: Vec<String> = repository::files("", "toml")
+        .iter()
+        .map(|file| repository::read(file))
+        .filter_map(|text| Some(text.split_once("[package]\nname = \"")?.1.split('"').next()?.to_owned()))
+        .collect();
+    let mut wrong = Vec::new();
+    let mut seen = 0;
+    for page in Page::all() {
+        for fence in page.fences.iter().filter(|fence| fence.has_commands()) {
+            for command in fence.commands() {
+                let said = command.line.split("  #").next().unwrap_or_default();
+                let words: Vec<&str> = said.split_whitespace().collect();
+                let mut complain = |what: String| wrong.push(format!("{}:{}: {what}", page.path, fence.line));
+                seen += 1;
+                for pair in words.windows(2) {
+                    let is_target = pair[0] == "make" && !pair[1].contains('=');
+                    if is_target && !makefile.contains(&format!("\n{}: ", pair[1])) {
+                        complain(format!("there is no make {}", pair[1]));
+                    }
+                    if words[0] == "cargo" && pair[0] == "-p" && !crates.iter().any(|name| name == pair[1]) {
+                        complain(format!("there is no crate {}", pair[1]));
+                    }
+                }
+                for word in words {
+                    let path = word.split('=').next_back().unwrap_or_default().trim_start_matches("./");
+                    let ours = ["charts/", "crates/", "deploy/", "docs/", "models/", "tests/"];
+                    let plain = path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-".contains(&b));
+                    let exists = repository::root().join(path).exists();
+                    // What a command writes is there after it.
+                    let is_made = said.contains(&format!("> {path}")) || said.contains(&format!("--file {path}"));
+                    if plain && ours.iter().any(|folder| path.starts_with(folder)) && !exists && !is_made {
+                        complain(format!("there is no {path}"));
+                    }
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(seen > 50, "only {seen} commands were found");
+}

@@ -8,7 +8,17 @@ use docs::repository;
 
 /// Who may be quoted, and where their words are; others' are taken on trust.
 const SPEAKERS: [(&str, &[&str]); 7] = [
-    ("mig-agent", &["crates/mig-agent/src", "crates/mig-device-plugin/src", "crates/kubelet/src", "crates/mig-nvml/src", "crates/mig-model/src", "crates/driver-files/src"]),
+    (
+        "mig-agent",
+        &[
+            "crates/mig-agent/src",
+            "crates/mig-device-plugin/src",
+            "crates/kubelet/src",
+            "crates/mig-nvml/src",
+            "crates/mig-model/src",
+            "crates/driver-files/src",
+        ],
+    ),
     ("migctl", &["crates/migctl/src", "crates/kubelet/src", "crates/mig-nvml/src", "crates/mig-model/src"]),
     ("chart", &["charts/mig-agent/templates"]),
     ("kubernetes", &[]),
