@@ -2,7 +2,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, Parser, ValueEnum};
+use mig_device_plugin::{DeviceIdStrategy, DeviceListStrategy, PreferredAllocation};
 use mig_model::{ResourceDomain, Strategy};
 
 const EXIT_CODES: &str = "\
@@ -42,10 +44,68 @@ pub(crate) struct Args {
     )]
     pub(crate) visible_devices_env: Vec<String>,
 
-    /// Where the driver's files are: / if it is installed on the host, the mounted root of the driver's container
-    /// otherwise
-    #[arg(long, env = "NVIDIA_DRIVER_ROOT", value_name = "DIR", default_value = "/")]
+    /// By which ways a container's devices are told to its runtime, separated by commas: envvar (NVIDIA's runtime),
+    /// volume-mounts (the same, which images cannot forge), cdi-annotations, cdi-cri (any runtime with CDI)
+    #[arg(long, env = "DEVICE_LIST_STRATEGY", value_name = "NAMES", value_delimiter = ',', default_value = "envvar")]
+    pub(crate) device_list_strategy: Vec<DeviceListStrategy>,
+
+    /// By what NVIDIA's runtime is told a device: uuid, or index (0:1), which is another device's after a change of
+    /// layout. CUDA_VISIBLE_DEVICES and CDI have UUIDs in any case
+    #[arg(long, env = "DEVICE_ID_STRATEGY", value_name = "KIND", default_value = "uuid")]
+    pub(crate) device_id_strategy: DeviceIdStrategy,
+
+    /// Pass device nodes on through the kubelet, for containers that NVIDIA's runtime does not start; missing capability
+    /// nodes are made. Without effect where all strategies are CDI's
+    #[arg(
+        long,
+        env = "PASS_DEVICE_SPECS",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "false",
+        default_missing_value = "true",
+        action = ArgAction::Set,
+        value_parser = BoolishValueParser::new()
+    )]
+    pub(crate) pass_device_specs: bool,
+
+    /// Which of equally good devices a container gets: packed (on as few GPUs as possible) or spread (on as many)
+    #[arg(long, env = "PREFERRED_ALLOCATION", value_name = "KIND", default_value = "packed")]
+    pub(crate) preferred_allocation: PreferredAllocation,
+
+    /// Where the driver's files are on the node: / if it is installed there, the root of the driver's container otherwise
+    #[arg(long, env = "NVIDIA_DRIVER_ROOT", value_name = "DIR", default_value = "/", value_parser = absolute)]
     pub(crate) nvidia_driver_root: PathBuf,
+
+    /// Where that directory is mounted for the agent, if elsewhere; DRIVER_ROOT_CTR_PATH is read too
+    #[arg(long, env = "CONTAINER_DRIVER_ROOT", value_name = "DIR", value_parser = absolute)]
+    container_driver_root: Option<PathBuf>,
+
+    /// The directory on the node that has dev/ with the GPUs' nodes; by default the driver root if it has them, else /
+    #[arg(long, env = "NVIDIA_DEV_ROOT", alias = "dev-root", value_name = "DIR", value_parser = absolute)]
+    pub(crate) nvidia_dev_root: Option<PathBuf>,
+
+    /// Where that directory is mounted for the agent, if elsewhere
+    #[arg(long, env = "CONTAINER_DEV_ROOT", value_name = "DIR", value_parser = absolute)]
+    pub(crate) container_dev_root: Option<PathBuf>,
+
+    /// Where /proc is mounted; numbers of device nodes are read from it
+    #[arg(long, env = "PROC_ROOT", value_name = "DIR", default_value = "/proc")]
+    pub(crate) proc_root: PathBuf,
+
+    /// Where the container runtime reads CDI specs; the strategies of CDI write one
+    #[arg(long, env = "CDI_DIR", value_name = "DIR", default_value = "/var/run/cdi")]
+    pub(crate) cdi_dir: PathBuf,
+
+    /// What stands before the names of CDI annotations
+    #[arg(
+        long,
+        env = "CDI_ANNOTATION_PREFIX",
+        value_name = "PREFIX",
+        default_value = "cdi.k8s.io/",
+        value_parser = annotation_prefix
+    )]
+    pub(crate) cdi_annotation_prefix: String,
 
     /// The driver's libnvidia-ml.so.1 itself; by default it is looked for below the driver root, then by the loader
     #[arg(long, env = "NVML_LIBRARY", value_name = "FILE")]
@@ -98,6 +158,34 @@ fn duration(text: &str) -> Result<Duration, String> {
     Ok(duration)
 }
 
+impl Args {
+    /// Where the driver root is from here.
+    pub(crate) fn driver_root_here(&self) -> PathBuf {
+        let nvidias = || std::env::var_os("DRIVER_ROOT_CTR_PATH").filter(|path| !path.is_empty()).map(PathBuf::from);
+        let given = self.container_driver_root.clone().or_else(nvidias);
+        given.unwrap_or_else(|| self.nvidia_driver_root.clone())
+    }
+}
+
+/// Paths of the node end up in CDI specs, where there is no working directory.
+fn absolute(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    if path.is_absolute() { Ok(path) } else { Err("expected an absolute path".to_owned()) }
+}
+
+/// A DNS name and a slash, and not more than an annotation's key may have.
+fn annotation_prefix(text: &str) -> Result<String, String> {
+    let domain = text.strip_suffix('/').unwrap_or_default();
+    let label = |label: &str| {
+        let plain = label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        plain && !label.is_empty() && !label.starts_with('-') && !label.ends_with('-')
+    };
+    if domain.len() > 253 || !domain.split('.').all(label) {
+        return Err("expected a domain and a slash, such as cdi.k8s.io/".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
 fn variable_name(text: &str) -> Result<String, String> {
     let plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     if text.is_empty() || !plain || text.starts_with(|c: char| c.is_ascii_digit()) {
@@ -131,6 +219,15 @@ mod tests {
             "--poll-interval=5",
             "--visible-devices-env=A,B C",
             "--visible-devices-env=1A",
+            "--device-list-strategy=envvar,cdi",
+            "--device-list-strategy=",
+            "--device-id-strategy=UUID",
+            "--pass-device-specs=perhaps",
+            "--nvidia-driver-root=driver",
+            "--cdi-annotation-prefix=cdi.k8s.io",
+            "--cdi-annotation-prefix=/",
+            "--cdi-annotation-prefix=Cdi.k8s.io/",
+            "--preferred-allocation=best",
             "--listen=8080",
             "--log-format=xml",
             "--log-level=loud",
@@ -145,5 +242,35 @@ mod tests {
             (args.poll_interval, args.visible_devices_env),
             (Duration::from_millis(500), vec!["A_1".to_owned()])
         );
+    }
+
+    #[test]
+    fn strategies_are_taken_as_nvidias_plugin_takes_them() {
+        let strategies = |arguments: &[&str]| {
+            let args = Args::try_parse_from([&["mig-agent"], arguments].concat()).unwrap();
+            args.device_list_strategy.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(strategies(&[]), "envvar");
+        assert_eq!(strategies(&["--device-list-strategy=cdi-cri,envvar"]), "cdi-cri envvar");
+        let repeated = ["--device-list-strategy", "volume-mounts", "--device-list-strategy", "cdi-annotations"];
+        assert_eq!(strategies(&repeated), "volume-mounts cdi-annotations");
+        for (given, passes) in [
+            (&[][..], false),
+            (&["--pass-device-specs"], true),
+            (&["--pass-device-specs=true"], true),
+            (&["--pass-device-specs=0"], false),
+        ] {
+            let args = Args::try_parse_from([&["mig-agent"], given].concat()).unwrap();
+            assert_eq!(args.pass_device_specs, passes, "{given:?}");
+        }
+    }
+
+    #[test]
+    fn the_driver_root_is_looked_at_where_it_is_mounted() {
+        let args = |arguments: &[&str]| Args::try_parse_from([&["mig-agent"], arguments].concat()).unwrap();
+        let root = "--nvidia-driver-root=/run/nvidia/driver";
+        assert_eq!(args(&[root]).driver_root_here(), PathBuf::from("/run/nvidia/driver"));
+        assert_eq!(args(&[root, "--container-driver-root=/root"]).driver_root_here(), PathBuf::from("/root"));
+        assert_eq!(args(&["--dev-root=/"]).nvidia_dev_root, Some(PathBuf::from("/")));
     }
 }

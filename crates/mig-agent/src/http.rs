@@ -77,6 +77,9 @@ async fn readyz(State(known): State<Known>) -> (StatusCode, String) {
     if !known.status.has_begun() {
         reasons.push_str("resources: none is offered yet\n");
     }
+    if let Some(why) = known.status.container_problem() {
+        let _ = writeln!(reasons, "containers: {why}");
+    }
     for (resource, why) in known.status.obstacles() {
         let _ = writeln!(reasons, "{resource}: {why}");
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow, bail};
 use kubelet::KubeletPaths;
-use mig_device_plugin::{ContainerSettings, Status};
+use mig_device_plugin::{ContainerSettings, DeviceIdStrategy, DeviceListStrategy, Files, Status};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -18,11 +18,10 @@ use crate::{http, offers};
 pub(crate) fn to_the_end(args: &Args) -> anyhow::Result<()> {
     let driver = mig_nvml::Settings {
         library: args.nvml_library.clone(),
-        driver_root: args.nvidia_driver_root.clone(),
+        driver_root: args.driver_root_here(),
         sys_root: args.sys_root.clone(),
         poll_interval: args.poll_interval,
         deadline: args.nvml_deadline,
-        metrics: mig_nvml::Metrics::default(),
     };
     // First of all, so that the driver is read while the rest is set up.
     let (views, supervision) = mig_nvml::start(driver).context("unable to start the driver's thread")?;
@@ -55,7 +54,7 @@ async fn serve(
         paths: KubeletPaths::new(&args.kubelet_root),
         domain: args.resource_domain.clone(),
         settle: args.settle_time,
-        container: ContainerSettings { visible_devices_env: args.visible_devices_env.clone() },
+        container: container_settings(args),
     };
     let fleet = mig_device_plugin::run(settings, offers, Arc::clone(&status), stop.clone());
     let mut fleet = tokio::spawn(fleet);
@@ -84,6 +83,34 @@ async fn serve(
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+fn container_settings(args: &Args) -> ContainerSettings {
+    if args.device_id_strategy == DeviceIdStrategy::Index {
+        tracing::warn!(
+            "--device-id-strategy=index: after a change of layout an index is another slice's, and a container that starts again \
+             gets that one; prefer uuid"
+        );
+    }
+    if args.pass_device_specs && args.device_list_strategy.iter().copied().all(DeviceListStrategy::is_cdi) {
+        tracing::info!("--pass-device-specs has no effect here: the device nodes are in the CDI spec");
+    }
+    ContainerSettings {
+        list_strategies: args.device_list_strategy.clone(),
+        id_strategy: args.device_id_strategy,
+        visible_devices_env: args.visible_devices_env.clone(),
+        pass_device_specs: args.pass_device_specs,
+        cdi_annotation_prefix: args.cdi_annotation_prefix.clone(),
+        preferred: args.preferred_allocation,
+        files: Files {
+            driver_root: args.nvidia_driver_root.clone(),
+            driver_root_here: args.driver_root_here(),
+            dev_root: args.nvidia_dev_root.clone(),
+            dev_root_here: args.container_dev_root.clone(),
+            proc_root: args.proc_root.clone(),
+            cdi_dir: args.cdi_dir.clone(),
+        },
+    }
 }
 
 async fn named(name: &'static str, part: impl Future<Output = ()>) -> &'static str {

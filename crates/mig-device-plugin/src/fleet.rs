@@ -11,7 +11,10 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::container::ContainerSettings;
+use crate::follow::follow;
+use crate::mixture::tell_of_mixtures;
 use crate::outlet::Outlet;
+use crate::prepare::{Prepare, Prepared};
 use crate::server::{Serving, keep_registered};
 use crate::status::Status;
 use crate::usage::Usage;
@@ -33,7 +36,7 @@ pub struct Settings {
 /// and every socket is gone.
 pub async fn run(
     settings: Settings,
-    mut offers: watch::Receiver<Option<Arc<Offers>>>,
+    offers: watch::Receiver<Option<Arc<Offers>>>,
     status: Arc<Status>,
     stop: CancellationToken,
 ) -> Result<(), DirectoryLost> {
@@ -44,6 +47,10 @@ pub async fn run(
     let usage = Arc::new(Usage::new(settings.domain.clone(), settings.settle));
     background.spawn(meet_kubelets(directory.clone(), Arc::clone(&usage)));
     let mut readings = usage.subscribe();
+    let (sender, mut prepared) = watch::channel(None);
+    let prepare = Arc::new(Prepare::new(Arc::new(settings.container.clone())));
+    background.spawn(follow(prepare, offers, Arc::clone(&usage), Arc::clone(&status), sender));
+    background.spawn(tell_of_mixtures(Arc::clone(&usage), settings.container.clone()));
     background.spawn({
         let usage = Arc::clone(&usage);
         let socket = settings.paths.pod_resources_socket();
@@ -62,14 +69,14 @@ pub async fn run(
     let mut lost = None;
     let mut goes_on = tokio::select! {
         () = stop.cancelled() => false,
-        known = offers.wait_for(Option::is_some) => known.is_ok(),
+        known = prepared.wait_for(Option::is_some) => known.is_ok(),
     };
     while goes_on {
-        let now = offers.borrow_and_update().clone();
+        let now = prepared.borrow_and_update().clone();
         fleet.update(&now.unwrap_or_default());
         goes_on = tokio::select! {
             () = stop.cancelled() => false,
-            changed = offers.changed() => changed.is_ok(),
+            changed = prepared.changed() => changed.is_ok(),
             changed = readings.changed() => changed.is_ok(),
             end = &mut directory_watch => {
                 lost = end.ok().and_then(Result::err);
@@ -127,26 +134,26 @@ struct Fleet {
 impl Fleet {
     /// Brings every list up to date, and starts a server for each resource that is new. A resource that is offered no
     /// more keeps its server, with an empty list in the end: it may come back.
-    fn update(&mut self, offers: &Offers) {
-        for resource in offers.resources.keys().cloned().chain(self.usage.held_resources()) {
+    fn update(&mut self, prepared: &Prepared) {
+        for resource in prepared.resources.keys().cloned().chain(self.usage.held_resources()) {
             if !self.outlets.contains_key(&resource) {
-                self.start(resource, offers);
+                self.start(resource, prepared);
             }
         }
-        let mut waiting = false;
+        let mut waiting = prepared.keeps;
         for (resource, outlet) in &self.outlets {
-            let offered = offers.resources.get(resource).map(Vec::as_slice).unwrap_or_default();
+            let offered = prepared.resources.get(resource).map(Vec::as_slice).unwrap_or_default();
             waiting |= outlet.update(offered);
         }
         self.usage.want(waiting);
         self.status.begin();
     }
 
-    fn start(&mut self, resource: ResourceName, offers: &Offers) {
+    fn start(&mut self, resource: ResourceName, prepared: &Prepared) {
         let container = Arc::new(self.settings.container.clone());
         let outlet = Arc::new(Outlet::new(resource.clone(), container, Arc::clone(&self.usage), self.settings.settle));
         // Before it serves, so that the first list is the right one.
-        outlet.update(offers.resources.get(&resource).map(Vec::as_slice).unwrap_or_default());
+        outlet.update(prepared.resources.get(&resource).map(Vec::as_slice).unwrap_or_default());
         self.status.obstructed(&resource, "it is being registered");
         self.servers.spawn(keep_registered(Serving {
             outlet: Arc::clone(&outlet),

@@ -1,23 +1,29 @@
 //! From what a node offers to what a container receives: one device-plugin server per resource.
 //!
 //! ```text
-//!   watch<Offers> --> Fleet --> Roster per resource --> PluginService <--gRPC--> kubelet
-//!                       ^            (ids that vanish stay, Unhealthy, until nobody can hold them)
-//!                       +-- Usage: podresources and our own record of Allocate calls
+//!   watch<Offers> --> Prepare --> Fleet --> Roster per resource --> PluginService <--gRPC--> kubelet
+//!                       |           ^            (ids that vanish stay, Unhealthy, until nobody can hold them)
+//!                       |           +-- Usage: podresources and our own record of Allocate calls
+//!                       +-- CDI spec, device nodes: whatever a container needs is there before it is offered
 //! ```
 //!
 //! Takes snapshots, never NVML, and never waits for one: Allocate is a lookup in the latest roster.
 
+mod cdi;
 mod container;
 mod fleet;
+mod follow;
+mod mixture;
 mod outlet;
 mod preference;
+mod prepare;
 mod roster;
 mod server;
 mod service;
 mod status;
 mod usage;
 
-pub use container::ContainerSettings;
+pub use container::strategy::{DeviceIdStrategy, DeviceListStrategy, PreferredAllocation, UnknownWord};
+pub use container::{ContainerSettings, Files};
 pub use fleet::{Settings, run};
 pub use status::Status;

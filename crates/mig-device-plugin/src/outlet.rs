@@ -3,11 +3,12 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use mig_model::{Device, Fault, ResourceName};
+use mig_model::{Fault, ResourceName};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::container::ContainerSettings;
+use crate::container::gift::Offered;
 use crate::roster::Roster;
 use crate::usage::Usage;
 
@@ -29,7 +30,7 @@ pub(crate) struct Outlet {
 struct Activity {
     in_flight: usize,
     last_end: Option<Instant>,
-    offered: Vec<Device>,
+    offered: Vec<Offered>,
 }
 
 /// An Allocate call under way.
@@ -65,7 +66,7 @@ impl Outlet {
     }
 
     /// Offers these from now on. Says whether the list waits for somebody to let go of something.
-    pub(crate) fn update(&self, offered: &[Device]) -> bool {
+    pub(crate) fn update(&self, offered: &[Offered]) -> bool {
         self.activity().offered = offered.to_vec();
         self.refresh()
     }
@@ -80,10 +81,11 @@ impl Outlet {
         let mut waits = false;
         let before = self.roster();
         let was_held = |id: &str| {
-            let fault = before.find(id).and_then(|(_, entry)| entry.device.fault.as_ref());
+            let fault = before.find(id).and_then(|(_, entry)| entry.device().fault.as_ref());
             fault.is_some_and(|fault| fault.kind == HELD) && !self.usage.is_free(id)
         };
-        for device in offered.iter_mut().filter(|device| elsewhere.contains(&device.id) || was_held(&device.id)) {
+        let devices = offered.iter_mut().map(|offered| &mut offered.device);
+        for device in devices.filter(|device| elsewhere.contains(&device.id) || was_held(&device.id)) {
             device.fault = Some(Fault { kind: HELD, message: HELD_ELSEWHERE.to_owned() });
             waits = true;
         }
@@ -125,7 +127,7 @@ mod tests {
     async fn the_list_does_not_shrink_while_an_allocate_is_in_flight_nor_soon_after() {
         let settle = Duration::from_secs(5);
         let usage = Arc::new(Usage::new(mig_model::ResourceDomain::default(), settle));
-        let container = Arc::new(ContainerSettings { visible_devices_env: vec![] });
+        let container = Arc::new(ContainerSettings::default());
         let resource = ResourceName::gpu(&mig_model::ResourceDomain::default());
         let outlet = Outlet::new(resource, container, Arc::clone(&usage), settle);
         outlet.update(&[device("MIG-a", "GPU-0"), device("MIG-b", "GPU-0")]);

@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use kubelet::deviceplugin::{Device as WireDevice, ListAndWatchResponse, NumaNode, TopologyInfo};
 use mig_model::Device;
 
+use crate::container::gift::Offered;
+
 /// The kubelet refuses longer ids.
 const LONGEST_ID: usize = 63;
 
@@ -19,7 +21,7 @@ pub(crate) struct Roster {
 /// One line of the list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Entry {
-    pub(crate) device: Device,
+    pub(crate) offered: Offered,
     /// The device no longer exists. Its id stays, Unhealthy, for as long as a pod may hold it: a kubelet that misses
     /// an id it has given away can panic.
     pub(crate) gone: bool,
@@ -27,7 +29,11 @@ pub(crate) struct Entry {
 
 impl Entry {
     pub(crate) fn is_healthy(&self) -> bool {
-        !self.gone && self.device.fault.is_none()
+        !self.gone && self.device().fault.is_none()
+    }
+
+    pub(crate) fn device(&self) -> &Device {
+        &self.offered.device
     }
 }
 
@@ -36,32 +42,32 @@ impl Roster {
     /// less what `may_drop` lets go.
     pub(crate) fn next<'a>(
         &self,
-        offered: &[Device],
+        offered: &[Offered],
         held: impl Iterator<Item = &'a str>,
         may_drop: impl Fn(&str) -> bool,
     ) -> Self {
         let mut next = Self::default();
-        for device in offered {
-            next.add(Entry { device: device.clone(), gone: false });
+        for offered in offered {
+            next.add(Entry { offered: offered.clone(), gone: false });
         }
         for entry in &self.entries {
             // At least one list has it as Unhealthy before it goes: the kubelet may have just picked it.
-            let drops = entry.gone && may_drop(&entry.device.id);
-            if !next.places.contains_key(&entry.device.id) && !drops {
-                next.add(Entry { device: entry.device.clone(), gone: true });
+            let drops = entry.gone && may_drop(&entry.device().id);
+            if !next.places.contains_key(&entry.device().id) && !drops {
+                next.add(Entry { offered: entry.offered.clone(), gone: true });
             }
         }
         // Given out before this agent started, and vanished since.
         for id in held {
             let device = Device { id: id.to_owned(), ..Device::default() };
-            next.add(Entry { device, gone: true });
+            next.add(Entry { offered: Offered { device, ..Offered::default() }, gone: true });
         }
         next
     }
 
     /// Ids are unique: the first stays.
     fn add(&mut self, entry: Entry) {
-        let id = &entry.device.id;
+        let id = &entry.device().id;
         if !id.is_empty() && id.len() <= LONGEST_ID && !self.places.contains_key(id) {
             self.places.insert(id.clone(), self.entries.len());
             self.entries.push(entry);
@@ -86,9 +92,12 @@ impl Roster {
     /// As the kubelet reads it.
     pub(crate) fn to_wire(&self) -> ListAndWatchResponse {
         let devices = self.entries.iter().map(|entry| WireDevice {
-            id: entry.device.id.clone(),
+            id: entry.device().id.clone(),
             health: if entry.is_healthy() { "Healthy" } else { "Unhealthy" }.to_owned(),
-            topology: entry.device.numa_node.map(|node| TopologyInfo { nodes: vec![NumaNode { id: i64::from(node) }] }),
+            topology: entry
+                .device()
+                .numa_node
+                .map(|node| TopologyInfo { nodes: vec![NumaNode { id: i64::from(node) }] }),
         });
         ListAndWatchResponse { devices: devices.collect() }
     }
@@ -97,12 +106,22 @@ impl Roster {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::container::gift::Gift;
+    use crate::container::strategy::DeviceIdStrategy;
 
-    pub(crate) fn device(id: &str, gpu: &str) -> Device {
-        Device { id: id.to_owned(), gpu: gpu.to_owned(), profile: Some("1g.5gb".parse().unwrap()), ..Device::default() }
+    pub(crate) fn device(id: &str, gpu: &str) -> Offered {
+        let profile = Some("1g.5gb".parse().unwrap());
+        let device = Device { id: id.to_owned(), gpu: gpu.to_owned(), profile, ..Device::default() };
+        Offered { gift: Gift::new(&device, DeviceIdStrategy::Uuid, vec![]), device }
     }
 
-    pub(crate) fn roster(devices: &[Device]) -> Roster {
+    pub(crate) fn faulty(id: &str, gpu: &str, message: &str) -> Offered {
+        let fault = mig_model::Fault { kind: "GpuIsLost", message: message.to_owned() };
+        let offered = device(id, gpu);
+        Offered { device: Device { fault: Some(fault), ..offered.device }, ..offered }
+    }
+
+    pub(crate) fn roster(devices: &[Offered]) -> Roster {
         Roster::default().next(devices, std::iter::empty(), |_| false)
     }
 
@@ -141,8 +160,8 @@ pub(crate) mod tests {
 
     #[test]
     fn a_fault_is_unhealthy_and_numa_is_told_only_where_known() {
-        let fault = mig_model::Fault { kind: "GpuIsLost", message: "lost".to_owned() };
-        let bad = Device { fault: Some(fault), numa_node: Some(1), ..device("MIG-a", "GPU-0") };
+        let mut bad = faulty("MIG-a", "GPU-0", "lost");
+        bad.device.numa_node = Some(1);
         let wire = roster(&[bad, device("MIG-b", "GPU-1")]).to_wire().devices;
         assert_eq!((wire[0].health.as_str(), wire[0].topology.clone().unwrap().nodes[0].id), ("Unhealthy", 1));
         assert_eq!((wire[1].health.as_str(), &wire[1].topology), ("Healthy", &None));

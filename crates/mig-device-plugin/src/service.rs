@@ -71,7 +71,13 @@ impl DevicePlugin for PluginService {
     ) -> Result<Response<wire::PreferredAllocationResponse>, Status> {
         let roster = self.outlet.roster();
         let containers = request.into_inner().containers.into_iter().map(|ask| {
-            let ids = preference::choose(&roster, &ask.available_ids, &ask.must_include_ids, ask.size);
+            let ids = preference::choose(
+                &roster,
+                self.outlet.container.preferred,
+                &ask.available_ids,
+                &ask.must_include_ids,
+                ask.size,
+            );
             wire::ContainerPreferredAllocationResponse { ids }
         });
         Ok(Response::new(wire::PreferredAllocationResponse { containers: containers.collect() }))
@@ -133,8 +139,8 @@ impl PluginService {
             }
             // In the list's order, by GPU and placement, and not in the kubelet's, which is random.
             entries.sort_unstable_by_key(|(place, _)| *place);
-            let devices: Vec<_> = entries.iter().map(|(_, entry)| &entry.device).collect();
-            answers.push(self.outlet.container.answer(&devices));
+            let offered: Vec<_> = entries.iter().map(|(_, entry)| &entry.offered).collect();
+            answers.push(self.outlet.container.answer(&offered));
         }
         Ok(wire::AllocateResponse { containers: answers })
     }
@@ -147,7 +153,7 @@ impl PluginService {
         if entry.gone {
             return Err(Status::failed_precondition(format!("{id} of {resource} no longer exists on the GPU")));
         }
-        if let Some(fault) = &entry.device.fault {
+        if let Some(fault) = &entry.device().fault {
             return Err(Status::failed_precondition(format!("{id} of {resource} is unhealthy: {}", fault.message)));
         }
         Ok((place, entry))

@@ -8,6 +8,7 @@ use mig_model::ResourceName;
 #[derive(Debug, Default)]
 pub struct Status {
     begun: AtomicBool,
+    unprepared: Mutex<Option<String>>,
     obstacles: Mutex<BTreeMap<ResourceName, Option<String>>>,
 }
 
@@ -46,5 +47,15 @@ impl Status {
     pub fn served(&self) -> usize {
         let obstacles = self.obstacles.lock().unwrap_or_else(PoisonError::into_inner);
         obstacles.values().filter(|why| why.is_none()).count()
+    }
+
+    /// What keeps every device of the node from being given to containers, if something does.
+    pub(crate) fn unprepared(&self, why: Option<String>) {
+        *self.unprepared.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
+    /// Why no device of the node can be given to a container, if so.
+    pub fn container_problem(&self) -> Option<String> {
+        self.unprepared.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

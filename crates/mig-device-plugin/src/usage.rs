@@ -1,7 +1,7 @@
 //! Who may hold what. The kubelet never says that a device is free again, so it is worked out from two sources: what
 //! podresources lists, and what this agent has given out. What is unknown counts as held.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,6 +10,8 @@ use kubelet::{Holding, SocketIdentity, causes, list_holdings};
 use mig_model::{ResourceDomain, ResourceName};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep};
+
+use crate::mixture::mixtures;
 
 /// After an Allocate the pod appears in podresources at once; the first look is soon, so that pods that live for
 /// seconds are seen too.
@@ -67,6 +69,7 @@ struct Reading {
     began: Instant,
     /// By resource, as the kubelet names it, other people's too.
     held: HashMap<String, HashSet<String>>,
+    mixtures: BTreeSet<(String, Vec<String>)>,
 }
 
 impl State {
@@ -159,6 +162,11 @@ impl Usage {
         last.filter_map(|name| ResourceName::recognise(name, &self.domain)).collect()
     }
 
+    /// Containers that the last reading says have devices of several of our resources.
+    pub(crate) fn mixtures(&self) -> BTreeSet<(String, Vec<String>)> {
+        self.state().readings.last().map(|reading| reading.mixtures.clone()).unwrap_or_default()
+    }
+
     /// Tells whether some roster waits for an answer of `is_free`.
     pub(crate) fn want(&self, wanted: bool) {
         let mut state = self.state();
@@ -176,11 +184,12 @@ impl Usage {
     }
 
     fn learn(&self, began: Instant, holdings: Vec<Holding>) {
+        let mixtures = mixtures(&holdings, &self.domain);
         let mut held: HashMap<String, HashSet<String>> = HashMap::new();
         for holding in holdings {
             held.entry(holding.resource).or_default().extend(holding.ids);
         }
-        let reading = Reading { began, held };
+        let reading = Reading { began, held, mixtures };
         let mut state = self.state();
         for (id, record) in &mut state.records {
             record.sighted |= reading.holds(id);

@@ -93,6 +93,8 @@ pub struct MigAddress {
 /// What a node offers, and what it has but does not offer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Offers {
+    /// The driver's version, which is a part of the names of its files.
+    pub driver_version: String,
     /// By resource, each in the order of GPUs and placements.
     pub resources: BTreeMap<ResourceName, Vec<Device>>,
     /// GPUs of which nothing, or not all, is offered.
@@ -110,7 +112,7 @@ pub struct LeftOut {
 
 /// Names every device of the node.
 pub fn assign(inventory: &NodeInventory, strategy: Strategy, domain: &ResourceDomain) -> Offers {
-    let mut offers = Offers::default();
+    let mut offers = Offers { driver_version: inventory.driver.version.clone(), ..Offers::default() };
     for gpu in &inventory.unreadable {
         offers.leave_out(gpu.index, gpu.fault.message.clone());
     }

@@ -1,16 +1,17 @@
 use std::time::Duration;
 
-use mig_model::{Device, Fault, ResourceDomain, ResourceName};
+use mig_model::{ResourceDomain, ResourceName};
 use tonic::Code;
 
 use super::*;
 use crate::container::ContainerSettings;
-use crate::roster::tests::device;
+use crate::container::gift::Offered;
+use crate::roster::tests::{device, faulty};
 use crate::usage::Usage;
 
-fn service(devices: &[Device]) -> PluginService {
+fn service(devices: &[Offered]) -> PluginService {
     let settle = Duration::from_secs(5);
-    let container = Arc::new(ContainerSettings { visible_devices_env: vec!["CUDA_VISIBLE_DEVICES".to_owned()] });
+    let container = Arc::new(ContainerSettings::default());
     let resource = ResourceName::mig(&ResourceDomain::default(), &"1g.5gb".parse().unwrap());
     let outlet =
         Arc::new(Outlet::new(resource, container, Arc::new(Usage::new(ResourceDomain::default(), settle)), settle));
@@ -39,16 +40,9 @@ async fn each_container_gets_one_answer_in_the_lists_order() {
 
 #[tokio::test]
 async fn a_bad_request_is_refused_with_its_reason() {
-    let fault = Fault { kind: "GpuIsLost", message: "GPU 1 is lost".to_owned() };
-    let bad = Device { fault: Some(fault), ..device("MIG-bad", "GPU-1") };
-    let service = service(&[device("MIG-a", "GPU-0"), bad, device("MIG-old", "GPU-0")]);
-    service.outlet.update(&[
-        device("MIG-a", "GPU-0"),
-        Device {
-            fault: Some(Fault { kind: "GpuIsLost", message: "GPU 1 is lost".to_owned() }),
-            ..device("MIG-bad", "GPU-1")
-        },
-    ]);
+    let bad = faulty("MIG-bad", "GPU-1", "GPU 1 is lost");
+    let service = service(&[device("MIG-a", "GPU-0"), bad.clone(), device("MIG-old", "GPU-0")]);
+    service.outlet.update(&[device("MIG-a", "GPU-0"), bad]);
     let cases: [(&[&[&str]], Code, &str); 7] = [
         (&[], Code::InvalidArgument, "names no container"),
         (&[&[]], Code::InvalidArgument, "asks for no device"),

@@ -1,0 +1,131 @@
+//! The spec as a file: read once, written when it changes, never seen half-written.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use super::Spec;
+
+/// As CDI's own library would call it.
+const FILE: &str = "mig-agent-gpu.json";
+/// A draft has an ending that no runtime reads.
+const DRAFT: &str = ".mig-agent-gpu.draft";
+/// 64 GPUs of seven slices are 150 kB.
+const LONGEST: u64 = 16 << 20;
+
+/// The spec cannot be put where container runtimes read it.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "unable to write the CDI spec {}: is --cdi-dir a directory of the node, mounted read-write?",
+    path.display()
+)]
+pub(crate) struct WriteError {
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+/// What an agent before this one wrote.
+pub(crate) fn read(folder: &Path) -> io::Result<Option<Spec>> {
+    let mut text = String::new();
+    match File::open(folder.join(FILE)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+        Ok(file) => file.take(LONGEST).read_to_string(&mut text)?,
+    };
+    Ok(Some(serde_json::from_str(&text)?))
+}
+
+/// Puts the spec there, or takes it away when it has no device. Says whether anything had to be done.
+pub(crate) fn write(folder: &Path, spec: &Spec) -> Result<bool, WriteError> {
+    let path = folder.join(FILE);
+    put(folder, &path, spec).map_err(|source| WriteError { path, source })
+}
+
+fn put(folder: &Path, path: &Path, spec: &Spec) -> io::Result<bool> {
+    if spec.devices.is_empty() {
+        return match fs::remove_file(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            outcome => outcome.map(|()| true),
+        };
+    }
+    let text = serde_json::to_string(spec)? + "\n";
+    if fs::read(path).is_ok_and(|before| before == text.as_bytes()) {
+        return Ok(false);
+    }
+    fs::create_dir_all(folder)?;
+    let draft = folder.join(DRAFT);
+    // Left by an agent that was killed; a link there is not followed.
+    match fs::remove_file(&draft) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&draft)?;
+    // Whatever the umask: it holds no secret, and others than root run container engines too.
+    file.set_permissions(fs::Permissions::from_mode(0o644))?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&draft, path)?;
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use driver_files::{Driver, Node};
+
+    use super::*;
+    use crate::cdi::Device;
+
+    fn spec(ids: &[&str]) -> Spec {
+        let node = Node { name: "nvidia0".to_owned(), major: 195, minor: 0 };
+        let devices = ids.iter().map(|id| ((*id).to_owned(), Device::new(id, std::slice::from_ref(&node))));
+        Spec::new(devices.collect::<BTreeMap<_, _>>(), &[], &Driver::default())
+    }
+
+    #[test]
+    fn it_is_written_once_and_read_again() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("var/run/cdi");
+        assert_eq!(read(&folder).unwrap(), None);
+        let (one, two) = (spec(&["MIG-a"]), spec(&["MIG-a", "MIG-b"]));
+        assert!(write(&folder, &one).unwrap());
+        assert!(!write(&folder, &one).unwrap(), "it is there already");
+        assert_eq!(read(&folder).unwrap(), Some(one));
+        fs::write(folder.join(DRAFT), "half").unwrap();
+        assert!(write(&folder, &two).unwrap());
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1, "no draft stays");
+        let mode = fs::metadata(folder.join(FILE)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o644);
+        fs::remove_file(folder.join(FILE)).unwrap();
+        assert!(write(&folder, &two).unwrap(), "somebody took it away");
+    }
+
+    #[test]
+    fn a_spec_without_devices_is_no_file() {
+        let root = tempfile::tempdir().unwrap();
+        write(root.path(), &spec(&["MIG-a"])).unwrap();
+        assert!(write(root.path(), &spec(&[])).unwrap());
+        assert!(!write(root.path(), &spec(&[])).unwrap());
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_is_no_spec_is_an_error_and_no_crash() {
+        let root = tempfile::tempdir().unwrap();
+        for text in ["", "{", "[]", "{\"devices\": 5}", "\u{0}"] {
+            fs::write(root.path().join(FILE), text).unwrap();
+            read(root.path()).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_written_is_named() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("file"), "").unwrap();
+        let error = write(&root.path().join("file/cdi"), &spec(&["MIG-a"])).unwrap_err().to_string();
+        assert!(error.contains("file/cdi/mig-agent-gpu.json") && error.contains("--cdi-dir"), "{error}");
+    }
+}

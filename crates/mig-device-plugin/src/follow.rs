@@ -1,0 +1,108 @@
+//! Keeps what containers need ready, and what is offered in step with it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mig_model::Offers;
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
+
+use crate::prepare::{Prepare, Prepared};
+use crate::status::Status;
+use crate::usage::Usage;
+
+/// Nodes are made and removed, drivers replaced, by people who tell nobody.
+const SELDOM: Duration = Duration::from_secs(10);
+/// While something is missing.
+const OFTEN: Duration = Duration::from_secs(1);
+/// Reading and writing take milliseconds, unless a disk or a network file system hangs.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Of what is wrong with single devices, the log has so many lines.
+const MOST_LINES: usize = 8;
+
+/// Prepares each new offer for as long as there are any, and again from time to time.
+pub(crate) async fn follow(
+    prepare: Arc<Prepare>,
+    mut offers: watch::Receiver<Option<Arc<Offers>>>,
+    usage: Arc<Usage>,
+    status: Arc<Status>,
+    prepared: watch::Sender<Option<Arc<Prepared>>>,
+) {
+    let mut readings = usage.subscribe();
+    let mut told = Vec::new();
+    loop {
+        let now = offers.borrow_and_update().clone();
+        readings.mark_unchanged();
+        let mut again = None;
+        let mut keeps = false;
+        if let Some(now) = now {
+            let ready = if prepare.touches_files() {
+                let (prepare, usage) = (Arc::clone(&prepare), Arc::clone(&usage));
+                let work = spawn_blocking(move || prepare.run(&now, |id| usage.is_free(id)));
+                patiently(work, &status).await
+            } else {
+                Some(prepare.run(&now, |_| false))
+            };
+            if let Some(ready) = ready {
+                tell(&mut told, &ready);
+                status.unprepared(ready.problem.clone());
+                keeps = ready.keeps;
+                let missing = ready.problem.is_some() || !ready.complaints.is_empty();
+                again = prepare.touches_files().then_some(if missing { OFTEN } else { SELDOM });
+                prepared.send_if_modified(|before| {
+                    let changed = before.as_deref() != Some(&ready);
+                    if changed {
+                        *before = Some(Arc::new(ready));
+                    }
+                    changed
+                });
+            }
+        }
+        let pause = async {
+            match again {
+                Some(pause) => sleep(pause).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            changed = offers.changed() => if changed.is_err() {
+                return;
+            },
+            _ = readings.changed(), if keeps => {}
+            () = pause => {}
+        }
+    }
+}
+
+/// Waits for as long as it takes: what is offered meanwhile is what was ready before.
+async fn patiently(mut work: tokio::task::JoinHandle<Prepared>, status: &Status) -> Option<Prepared> {
+    tokio::select! {
+        done = &mut work => return done.ok(),
+        () = sleep(PATIENCE) => {}
+    }
+    let why = "the driver's files or the CDI directory do not answer: does a disk or a network file system hang?";
+    tracing::error!("{why}");
+    status.unprepared(Some(why.to_owned()));
+    work.await.ok()
+}
+
+/// Logs what is new since the last time.
+fn tell(told: &mut Vec<String>, ready: &Prepared) {
+    let mut lines: Vec<String> = Vec::new();
+    if let Some(problem) = &ready.problem {
+        lines.push(format!("all devices are Unhealthy: {problem}"));
+    }
+    lines.extend(ready.complaints.iter().take(MOST_LINES).cloned());
+    let more = ready.complaints.len().saturating_sub(MOST_LINES);
+    if more > 0 {
+        lines.push(format!("and {more} more like these"));
+    }
+    for line in lines.iter().filter(|line| !told.contains(line)) {
+        tracing::warn!("{line}");
+    }
+    if lines.is_empty() && !told.is_empty() {
+        tracing::info!("everything that containers need is there now");
+    }
+    *told = lines;
+}

@@ -1,0 +1,272 @@
+//! Between what the node has and what is offered: whatever a container needs of a device is made ready first.
+//!
+//! ```text
+//!   watch<Offers> --> Follow --(a thread that may touch the disk)--> Prepare --> watch<Prepared> --> Fleet
+//! ```
+//! A device that cannot be given is offered with a fault, which makes it Unhealthy. Allocate finds everything in memory.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use driver_files::{Driver, Majors, MigMinors, Node, NodeError, Root, provide};
+use kubelet::causes;
+use kubelet::deviceplugin::DeviceSpec;
+use mig_model::{Device, Fault, Offers, ResourceName};
+
+use crate::cdi::{self, Spec, store};
+use crate::container::gift::{Gift, Offered};
+use crate::container::{ContainerSettings, Files};
+
+/// As the driver has its capabilities of instances: everybody may use them whom the container runtime lets.
+const CAPABILITY_MODE: u32 = 0o444;
+
+/// What can be offered.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Prepared {
+    pub(crate) resources: BTreeMap<ResourceName, Vec<Offered>>,
+    /// What keeps all devices of the node from being given.
+    pub(crate) problem: Option<String>,
+    /// What keeps some from being given, and what they may lack; one line each.
+    pub(crate) complaints: Vec<String>,
+    /// Whether something is kept only because a pod may still hold it.
+    pub(crate) keeps: bool,
+}
+
+/// Makes devices ready, by reading and writing files: it may take its time, or hang with the disk.
+#[derive(Debug)]
+pub(crate) struct Prepare {
+    settings: Arc<ContainerSettings>,
+    /// The devices of the CDI spec, once the one of an earlier agent was read.
+    written: Mutex<Option<BTreeMap<String, cdi::Device>>>,
+}
+
+/// A device's own nodes, and whether each may be made.
+struct OwnNodes {
+    gpu: Node,
+    capabilities: Vec<Node>,
+}
+
+impl Prepare {
+    pub(crate) fn new(settings: Arc<ContainerSettings>) -> Self {
+        Self { settings, written: Mutex::new(None) }
+    }
+
+    /// Whether anything has to be done at all.
+    pub(crate) fn touches_files(&self) -> bool {
+        self.settings.writes_cdi() || self.settings.passes_nodes()
+    }
+
+    /// Makes everything ready, as far as it goes. `may_drop` knows which devices no pod holds any more.
+    pub(crate) fn run(&self, offers: &Offers, may_drop: impl Fn(&str) -> bool) -> Prepared {
+        let mut prepared = Prepared::default();
+        let mut devices: Vec<(&ResourceName, Device, Vec<DeviceSpec>)> = Vec::new();
+        for (resource, offered) in &offers.resources {
+            devices.extend(offered.iter().map(|device| (resource, device.clone(), Vec::new())));
+        }
+        if self.touches_files() {
+            let usable = devices.iter().any(|(_, device, _)| device.fault.is_none());
+            let version = &offers.driver_version;
+            if let Err(problem) = self.make_ready(&mut devices, version, may_drop, &mut prepared) {
+                for (_, device, _) in &mut devices {
+                    mark(device, "NotPrepared", &problem);
+                }
+                prepared.problem = Some(problem);
+            } else if usable && devices.iter().all(|(_, device, _)| device.fault.is_some()) {
+                let first = prepared.complaints.first().cloned().unwrap_or_default();
+                prepared.problem = Some(format!("no device can be given to a container; {first}"));
+            }
+        }
+        for (resource, device, nodes) in devices {
+            let gift = Gift::new(&device, self.settings.id_strategy, nodes);
+            prepared.resources.entry(resource.clone()).or_default().push(Offered { device, gift });
+        }
+        prepared
+    }
+
+    fn make_ready(
+        &self,
+        devices: &mut [(&ResourceName, Device, Vec<DeviceSpec>)],
+        version: &str,
+        may_drop: impl Fn(&str) -> bool,
+        prepared: &mut Prepared,
+    ) -> Result<(), String> {
+        let files = &self.settings.files;
+        let majors = Majors::read(&files.proc_root).map_err(|error| causes(&error))?;
+        let minors = match devices.iter().any(|(_, device, _)| device.address.mig.is_some()) {
+            true => MigMinors::read(&files.proc_root).map_err(|error| causes(&error)),
+            false => Ok(MigMinors::default()),
+        };
+        if majors.uvm.is_none() {
+            let proc = files.proc_root.display();
+            prepared.complaints.push(format!(
+                "{proc}/devices has no nvidia-uvm: CUDA does not start in containers until that module is loaded (nvidia-modprobe -u)"
+            ));
+        }
+        let dev = dev_root(files);
+        let mut own = Vec::new();
+        for (_, device, _) in devices.iter_mut() {
+            own.push(match own_nodes(device, &majors, &minors) {
+                Ok(nodes) => Some(nodes),
+                Err(why) => {
+                    mark(device, "NoDeviceNumbers", &why);
+                    prepared.complaints.push(format!("{}: {why}", device.id));
+                    None
+                }
+            });
+        }
+        let common = common_nodes(&majors, dev.as_ref().ok());
+        if self.settings.passes_nodes() {
+            let dev = dev.as_ref().map_err(Clone::clone)?;
+            let control = common.first().map_or(Ok(()), |control| provide(dev, control, None));
+            control.map_err(|error| causes(&error))?;
+            for ((_, device, nodes), own) in devices.iter_mut().zip(&own) {
+                let Some(own) = own else { continue };
+                match pass(dev, &common, own) {
+                    Ok(specs) => *nodes = specs,
+                    Err(error) => {
+                        let why = causes(&error);
+                        mark(device, "NoDeviceNode", &why);
+                        prepared.complaints.push(format!("{}: {why}", device.id));
+                    }
+                }
+            }
+        }
+        if self.settings.writes_cdi() {
+            let all = devices.iter().zip(&own).map(|((_, device, _), own)| (device, own.as_ref()));
+            self.write_spec(all, &common, version, may_drop, prepared)?;
+        }
+        Ok(())
+    }
+
+    /// The spec has every device that is there, and those that are not but may still be in a pod: the kubelet gives a
+    /// container that starts again the name that it was given first.
+    fn write_spec<'d>(
+        &self,
+        devices: impl Iterator<Item = (&'d Device, Option<&'d OwnNodes>)>,
+        common: &[Node],
+        version: &str,
+        may_drop: impl Fn(&str) -> bool,
+        prepared: &mut Prepared,
+    ) -> Result<(), String> {
+        let files = &self.settings.files;
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = written.get_or_insert_with(|| match store::read(&files.cdi_dir) {
+            Ok(spec) => spec.map_or_else(Vec::new, |spec| spec.devices).into_iter().map(named).collect(),
+            Err(error) => {
+                let folder = files.cdi_dir.display();
+                prepared
+                    .complaints
+                    .push(format!("the CDI spec in {folder} cannot be read and is written anew: {error}"));
+                BTreeMap::new()
+            }
+        });
+        let mut next = BTreeMap::new();
+        let mut present = Vec::new();
+        for (device, own) in devices {
+            let name = cdi::name(&device.id);
+            present.push(name.clone());
+            match own {
+                Some(own) => next.extend([named(cdi::Device::new(&device.id, &own.all()))]),
+                // What it was when it was last known.
+                None => next.extend(before.get(&name).cloned().map(named)),
+            }
+        }
+        let driver = Driver::find(&files.driver_root_here, &files.driver_root, version);
+        let driver = driver.map_err(|error| causes(&error))?;
+        for (name, device) in before.iter().filter(|(name, _)| !present.contains(name)) {
+            // The ids of old drivers are not names, so nobody can be asked about them.
+            if name.contains('_') || !may_drop(name) {
+                next.insert(name.clone(), device.clone());
+                prepared.keeps = true;
+            }
+        }
+        // A file that could not be written is still what containers are given by.
+        let spec = Spec::new(next.clone(), common, &driver);
+        let changed = store::write(&files.cdi_dir, &spec).map_err(|error| causes(&error))?;
+        if changed {
+            tracing::info!(directory = %files.cdi_dir.display(), devices = next.len(), files = driver.files.len(), "the CDI spec has changed");
+        }
+        *before = next;
+        Ok(())
+    }
+}
+
+impl OwnNodes {
+    fn all(&self) -> Vec<Node> {
+        [std::slice::from_ref(&self.gpu), &self.capabilities].concat()
+    }
+}
+
+fn named(device: cdi::Device) -> (String, cdi::Device) {
+    (device.name.clone(), device)
+}
+
+/// The driver's own word on what is wrong with a device comes first.
+fn mark(device: &mut Device, kind: &'static str, why: &str) {
+    if device.fault.is_none() {
+        device.fault = Some(Fault { kind, message: why.to_owned() });
+    }
+}
+
+/// Where the device nodes are: if nobody says, in the driver root, or here.
+fn dev_root(files: &Files) -> Result<Root, String> {
+    let open = |here: &Path, node: &Path| {
+        Root::open(here, node).map_err(|error| format!("unable to open the root of /dev {}: {error}", here.display()))
+    };
+    match (&files.dev_root, &files.dev_root_here) {
+        (Some(node), Some(here)) => open(here, node),
+        (Some(node), None) if *node == files.driver_root => open(&files.driver_root_here, node),
+        (Some(node), None) => open(node, node),
+        (None, Some(here)) => open(here, Path::new("/")),
+        (None, None) => {
+            let drivers = open(&files.driver_root_here, &files.driver_root);
+            let has_nodes = |root: &Root| root.find(Path::new("dev/nvidiactl")).is_ok();
+            drivers.ok().filter(has_nodes).map_or_else(|| open(Path::new("/"), Path::new("/")), Ok)
+        }
+    }
+}
+
+fn own_nodes(device: &Device, majors: &Majors, minors: &Result<MigMinors, String>) -> Result<OwnNodes, String> {
+    let gpu_minor = device.address.gpu_minor.ok_or("the driver does not say the GPU's minor number")?;
+    let gpu = Node { name: format!("nvidia{gpu_minor}"), major: majors.gpu, minor: gpu_minor };
+    let Some(mig) = device.address.mig else { return Ok(OwnNodes { gpu, capabilities: Vec::new() }) };
+    let major = majors.capabilities.ok_or("/proc/devices has no nvidia-caps: MIG needs a driver that has it")?;
+    let (instance, compute) = (mig.gpu_instance, mig.compute_instance);
+    let minors = minors.as_ref()?.of(gpu_minor, instance, compute).ok_or_else(|| {
+        format!("driver/nvidia-caps/mig-minors in /proc lacks gpu{gpu_minor}/gi{instance}/ci{compute}")
+    })?;
+    let capability = |minor| Node { name: format!("nvidia-caps/nvidia-cap{minor}"), major, minor };
+    Ok(OwnNodes { gpu, capabilities: minors.map(capability).to_vec() })
+}
+
+/// What every container with a GPU needs: the first of all, the others where the driver has them.
+fn common_nodes(majors: &Majors, dev: Option<&Root>) -> Vec<Node> {
+    let node = |name: &str, major, minor| Node { name: name.to_owned(), major, minor };
+    let mut nodes = vec![node("nvidiactl", majors.gpu, 255)];
+    if let Some(uvm) = majors.uvm {
+        nodes.extend([node("nvidia-uvm", uvm, 0), node("nvidia-uvm-tools", uvm, 1)]);
+    }
+    // No use for computing, and on many nodes not loaded.
+    let modeset = node("nvidia-modeset", majors.gpu, 254);
+    nodes.extend(dev.is_some_and(|dev| provide(dev, &modeset, None).is_ok()).then_some(modeset));
+    nodes
+}
+
+/// The nodes as the kubelet passes them on: all have to be there, or the container does not start.
+fn pass(dev: &Root, common: &[Node], own: &OwnNodes) -> Result<Vec<DeviceSpec>, NodeError> {
+    provide(dev, &own.gpu, None)?;
+    own.capabilities.iter().try_for_each(|node| provide(dev, node, Some(CAPABILITY_MODE)))?;
+    let (control, optional) = common.split_at(common.len().min(1));
+    let present = optional.iter().filter(|node| provide(dev, node, None).is_ok());
+    let nodes = control.iter().chain(present).chain([&own.gpu]).chain(&own.capabilities);
+    let spec = |node: &Node| DeviceSpec {
+        container_path: format!("/dev/{}", node.name),
+        host_path: dev.node().join("dev").join(&node.name).display().to_string(),
+        permissions: "rw".to_owned(),
+    };
+    Ok(nodes.map(spec).collect())
+}
+
+#[cfg(test)]
+mod tests;
