@@ -94,6 +94,12 @@ fn what_cannot_run_here_names_what_there_is() {
     let mut wrong = Vec::new();
     let mut seen = 0;
     for page in Page::all() {
+        for (line, code) in &page.codes {
+            let target = code.strip_prefix("make ").and_then(|rest| rest.split(' ').next());
+            if target.is_some_and(|target| !makefile.contains(&format!("\n{target}: "))) {
+                wrong.push(format!("{}:{line}: there is no {code}", page.path));
+            }
+        }
         for fence in page.fences.iter().filter(|fence| fence.has_commands()) {
             for command in fence.commands() {
                 let said = command.line.split("  #").next().unwrap_or_default();

@@ -124,7 +124,34 @@ fn every_manifest_is_linked_to_and_is_the_one_that_is_shown() {
         assert!(page.links.iter().any(|(_, link)| link == name), "pods.md has no link to {name}");
     }
     let all: String = repository::files("docs/examples", "yaml").iter().map(|file| repository::read(file)).collect();
-    for fence in page.fences.iter().filter(|fence| fence.info == "yaml") {
-        assert!(all.contains(&fence.text), "pods.md:{} shows what is in no file:\n{}", fence.line, fence.text);
+    for page in [&page, &Page::read("README.md")] {
+        for fence in page.fences.iter().filter(|fence| fence.info == "yaml") {
+            assert!(
+                all.contains(&fence.text),
+                "{}:{} shows what is in no file:\n{}",
+                page.path,
+                fence.line,
+                fence.text
+            );
+        }
+    }
+}
+
+#[test]
+fn what_is_called_yaml_or_json_is() {
+    for page in Page::all() {
+        for fence in &page.fences {
+            let place = format!("{}:{}", page.path, fence.line);
+            match fence.info.as_str() {
+                "yaml" => drop(
+                    serde_saphyr::from_multiple::<Value>(&fence.text)
+                        .unwrap_or_else(|error| panic!("{place}: {error}")),
+                ),
+                "json" => {
+                    drop(serde_json::from_str::<Value>(&fence.text).unwrap_or_else(|error| panic!("{place}: {error}")))
+                }
+                _ => {}
+            }
+        }
     }
 }

@@ -48,7 +48,7 @@ fn sources(folders: &[&str]) -> String {
 fn pieces(line: &str) -> Vec<&str> {
     let parts = line.split('<').flat_map(|part| part.split_once('>').map_or([part, ""], |(_, rest)| ["", rest]));
     let words = parts.flat_map(|part| part.split(": (")).map(str::trim);
-    words.filter(|piece| piece.chars().filter(|c| c.is_alphabetic()).count() >= 6).collect()
+    words.filter(|piece| piece.chars().filter(|c| c.is_alphabetic()).count() >= 4).collect()
 }
 
 fn speaker(fence: &Fence) -> Option<&str> {
