@@ -6,12 +6,14 @@
 //! ```text
 //!   libnvidia-ml.so.1 --Session--> read ----> NodeInventory --watch--> View
 //!                        |         (one thread, each pass with a deadline that others watch over)
-//!                        |
+//!                        |           |
+//!                        |           +-> details: what only some ask for, and only then --watch--> Described
 //!                        +-- Hardware: survey --> NodeSurvey --plan--> Steps --execute--> Report
 //! ```
 
 mod cut;
 mod describe;
+mod details;
 mod error;
 mod execute;
 mod hardware;
@@ -26,6 +28,7 @@ mod report;
 mod session;
 mod survey;
 
+pub use details::{Described, Details};
 pub use error::{DriverError, kind_of};
 pub use hardware::{Hardware, ModelFacts, Roots};
 pub use library::{Library, LibraryError};

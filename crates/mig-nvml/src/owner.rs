@@ -4,13 +4,14 @@
 //! `supervise` tells everybody when a pass takes too long.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use mig_model::{Driver, Fault, Gpu, NodeInventory};
 use tokio::sync::watch;
 
+use crate::details::{Describer, Details};
 use crate::error::DriverError;
 use crate::library::Library;
 use crate::metrics::Metrics;
@@ -67,7 +68,23 @@ enum Phase {
 pub struct Supervision {
     phase: watch::Receiver<Phase>,
     view: watch::Sender<View>,
+    details: Details,
     deadline: Duration,
+}
+
+impl Supervision {
+    /// Where to ask for more than a [`View`] has.
+    pub fn details(&self) -> Details {
+        self.details.clone()
+    }
+}
+
+/// The thread's end of everything that leads out of it.
+struct Channels {
+    view: watch::Sender<View>,
+    phase: watch::Sender<Phase>,
+    details: Details,
+    wake: mpsc::Receiver<()>,
 }
 
 /// Starts the thread. It runs until the process ends or nobody listens any more.
@@ -75,14 +92,17 @@ pub fn start(settings: Settings) -> std::io::Result<(watch::Receiver<View>, Supe
     let (view, views) = watch::channel(View::default());
     // Set before the thread runs, so that a first pass that hangs at once is noticed.
     let (phase, phases) = watch::channel(Phase::Reading);
-    let supervision = Supervision { phase: phases, view: view.clone(), deadline: settings.deadline };
-    thread::Builder::new().name("nvml".to_owned()).spawn(move || own(&settings, &view, &phase))?;
+    let (details, wake) = Details::new();
+    let supervision =
+        Supervision { phase: phases, view: view.clone(), details: details.clone(), deadline: settings.deadline };
+    let channels = Channels { view, phase, details, wake };
+    thread::Builder::new().name("nvml".to_owned()).spawn(move || own(&settings, &channels))?;
     Ok((views, supervision))
 }
 
 /// Marks the view as stalled while a pass is late. Runs for as long as the thread does.
 pub async fn supervise(mut supervision: Supervision) {
-    let Supervision { phase, view, deadline } = &mut supervision;
+    let Supervision { phase, view, deadline, .. } = &mut supervision;
     loop {
         if phase.wait_for(|phase| *phase == Phase::Reading).await.is_err() {
             return;
@@ -103,21 +123,21 @@ pub async fn supervise(mut supervision: Supervision) {
     }
 }
 
-fn own(settings: &Settings, view: &watch::Sender<View>, phase: &watch::Sender<Phase>) {
+fn own(settings: &Settings, channels: &Channels) {
     let mut before = None;
     let mut told = None;
     // The supervisor holds a sender too, so listeners are counted, not senders.
-    while view.receiver_count() > 0 {
+    while channels.view.receiver_count() > 0 {
         let error = match open(settings, &mut told) {
-            Ok(session) => poll(&session, settings, &mut before, view, phase),
+            Ok(session) => poll(&session, settings, &mut before, channels),
             Err(error) => Some(error),
         };
         let Some(error) = error else { return };
         settings.metrics.failed();
         let fault = error.fault();
         before = before.map(|inventory| marked(&inventory, &fault));
-        publish(view, View { inventory: before.clone(), driver: DriverState::Failed(fault) });
-        rest(settings, phase);
+        publish(&channels.view, View { inventory: before.clone(), driver: DriverState::Failed(fault) });
+        rest(settings, channels);
     }
 }
 
@@ -136,34 +156,37 @@ fn poll(
     session: &Session,
     settings: &Settings,
     before: &mut Option<Arc<NodeInventory>>,
-    view: &watch::Sender<View>,
-    phase: &watch::Sender<Phase>,
+    channels: &Channels,
 ) -> Option<DriverError> {
     let mut reader = match Reader::new(session, &settings.sys_root) {
         Ok(reader) => reader,
         Err(error) => return Some(error),
     };
-    while view.receiver_count() > 0 {
+    let mut describer = Describer::new(session, &settings.sys_root);
+    while channels.view.receiver_count() > 0 {
         let began = Instant::now();
         let pass = reader.pass(before.as_deref());
         settings.metrics.read(began.elapsed(), pass.is_ok());
         match pass {
             Ok(inventory) => {
                 let same = before.take().filter(|before| **before == inventory);
-                *before = Some(same.unwrap_or_else(|| Arc::new(inventory)));
-                publish(view, View { inventory: before.clone(), driver: DriverState::Ready });
+                let inventory = same.unwrap_or_else(|| Arc::new(inventory));
+                *before = Some(Arc::clone(&inventory));
+                publish(&channels.view, View { inventory: before.clone(), driver: DriverState::Ready });
+                channels.details.publish(&mut describer, &inventory);
             }
             Err(error) => return Some(error),
         }
-        rest(settings, phase);
+        rest(settings, channels);
     }
     None
 }
 
-fn rest(settings: &Settings, phase: &watch::Sender<Phase>) {
-    phase.send_replace(Phase::Waiting);
-    thread::sleep(settings.poll_interval);
-    phase.send_replace(Phase::Reading);
+fn rest(settings: &Settings, channels: &Channels) {
+    channels.phase.send_replace(Phase::Waiting);
+    // Cut short by those who want details; it can't be disconnected, since our own `details` holds a sender.
+    let _ = channels.wake.recv_timeout(settings.poll_interval);
+    channels.phase.send_replace(Phase::Reading);
 }
 
 /// Wakes listeners only if there is something new.

@@ -179,7 +179,9 @@ impl Reader<'_> {
         let (profile, placement) = match gpu.instance(id).and_then(|instance| instance.info()) {
             Ok(info) => (self.names.by_id(model, gpu, index, info.profile_id)?, Some(info.placement)),
             Err(error) if error.is_denied() => {
-                let Some(profile) = self.names.by_share(model, gpu, device.attributes()?.0)? else { return Err(error) };
+                let Some(profile) = self.names.by_share(model, gpu, device.attributes()?.share)? else {
+                    return Err(error);
+                };
                 if !self.warned_of_permission {
                     self.warned_of_permission = true;
                     tracing::warn!("placements stay unknown, and profiles are told apart by their sizes: {error}");
@@ -243,7 +245,7 @@ fn compute_profile(device: &Handle<'_>, gpu_instance: &Profile) -> Result<Profil
     if gpu_instance.slices() == 1 {
         return Ok(gpu_instance.clone());
     }
-    let slices = u8::try_from(device.attributes()?.1).unwrap_or_default();
+    let slices = u8::try_from(device.attributes()?.compute_slices).unwrap_or_default();
     Ok(gpu_instance.with_compute_slices(slices)?)
 }
 
@@ -269,11 +271,16 @@ fn kernel_pci_address(bus: &str) -> String {
 
 /// The kernel writes -1 where it does not know.
 fn numa_node(sys_root: &Path, pci_address: &str) -> Option<u32> {
+    pci_file(sys_root, pci_address, "numa_node")?.trim().parse().ok()
+}
+
+/// What the kernel says of a PCI device.
+pub(crate) fn pci_file(sys_root: &Path, pci_address: &str, name: &str) -> Option<String> {
     // The address is the driver's text: it must not lead out of the folder.
     let plain =
         pci_address.bytes().all(|b| b.is_ascii_hexdigit() || b == b':' || b == b'.') && !pci_address.contains("..");
-    let file = sys_root.join("bus/pci/devices").join(pci_address).join("numa_node");
-    plain.then(|| fs::read_to_string(file).ok()?.trim().parse().ok()).flatten()
+    let file = sys_root.join("bus/pci/devices").join(pci_address).join(name);
+    plain.then(|| fs::read_to_string(file).ok()).flatten()
 }
 
 #[cfg(test)]

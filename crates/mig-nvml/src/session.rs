@@ -69,6 +69,13 @@ impl Session {
         self.text("nvmlSystemGetNVMLVersion", &self.functions().nvmlSystemGetNVMLVersion)
     }
 
+    /// The newest CUDA that the driver runs, major and minor.
+    pub(crate) fn cuda_version(&self) -> Result<(u32, u32), DriverError> {
+        let version = self.timed("nvmlSystemGetCudaDriverVersion_v2", None, || self.nvml.sys_cuda_driver_version())?;
+        let part = |number: i32| u32::try_from(number).unwrap_or_default();
+        Ok((part(version / 1000), part(version % 1000 / 10)))
+    }
+
     pub(crate) fn gpu_count(&self) -> Result<u32, DriverError> {
         self.timed("nvmlDeviceGetCount_v2", None, || self.nvml.device_count())
     }

@@ -17,6 +17,16 @@ pub(crate) struct Pci {
     pub(crate) bus: String,
 }
 
+/// What a MIG device has.
+pub(crate) struct PartAttributes {
+    /// Its GPU instance's.
+    pub(crate) share: Share,
+    /// Its own.
+    pub(crate) compute_slices: u32,
+    /// Its own.
+    pub(crate) multiprocessors: u32,
+}
+
 impl<'s> Handle<'s> {
     pub(crate) fn uuid(&self) -> Result<String, DriverError> {
         self.fill_text("nvmlDeviceGetUUID", &self.session.functions().nvmlDeviceGetUUID)
@@ -112,13 +122,16 @@ impl<'s> Handle<'s> {
         self.fill("nvmlDeviceGetComputeInstanceId", &self.session.functions().nvmlDeviceGetComputeInstanceId)
     }
 
-    /// What a MIG device's GPU instance has, and the compute slices of its compute instance.
-    pub(crate) fn attributes(&self) -> Result<(Share, u32), DriverError> {
+    pub(crate) fn attributes(&self) -> Result<PartAttributes, DriverError> {
         let a: nvmlDeviceAttributes_t =
             self.fill("nvmlDeviceGetAttributes_v2", &self.session.functions().nvmlDeviceGetAttributes_v2)?;
         let engines =
             [a.sharedCopyEngineCount, a.sharedDecoderCount, a.sharedEncoderCount, a.sharedJpegCount, a.sharedOfaCount];
         let share = Share { slices: a.gpuInstanceSliceCount, memory_mib: a.memorySizeMB, engines };
-        Ok((share, a.computeInstanceSliceCount))
+        Ok(PartAttributes {
+            share,
+            compute_slices: a.computeInstanceSliceCount,
+            multiprocessors: a.multiprocessorCount,
+        })
     }
 }
