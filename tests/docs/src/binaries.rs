@@ -1,5 +1,6 @@
 //! Our programs, built as a user's `cargo build` does.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
@@ -32,4 +33,24 @@ pub fn answer(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(folder().join(program)).args(arguments).env_clear().output().expect(program);
     assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("text")
+}
+
+/// The flags in a program's help, with their defaults.
+pub fn flags(program: &str) -> BTreeMap<String, String> {
+    let mut flags = BTreeMap::new();
+    let mut last = None;
+    for line in answer(program, &["--help"]).lines() {
+        // `  -o, --output <FORMAT>`, `      --pass-device-specs[=<BOOL>]`
+        let written =
+            line.trim_start().split_once("--").filter(|(short, _)| short.is_empty() || short.starts_with('-'));
+        if let Some((_, rest)) = written {
+            let name: String = rest.chars().take_while(|c| c.is_ascii_lowercase() || *c == '-').collect();
+            last = (!["help", "version"].contains(&name.as_str())).then(|| format!("--{name}"));
+            flags.extend(last.iter().map(|flag| (flag.clone(), String::new())));
+        }
+        if let (Some((_, default)), Some(flag)) = (line.split_once("[default: "), &last) {
+            flags.insert(flag.clone(), default.trim_end().trim_end_matches(']').to_owned());
+        }
+    }
+    flags
 }

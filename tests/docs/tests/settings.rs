@@ -4,35 +4,12 @@
 
 use std::collections::BTreeMap;
 
-use docs::binaries::answer;
+use docs::binaries::flags;
 use docs::page::{Cell, Page};
-
-/// The flags of a program's help, with their defaults.
-fn flags_of(help: &str) -> BTreeMap<String, String> {
-    let mut flags = BTreeMap::new();
-    let mut last = None;
-    for line in help.lines() {
-        let begins = line.trim_start();
-        let word = begins.split_once("--").filter(|(before, _)| before.is_empty() || before.starts_with('-'));
-        if let Some((_, rest)) = word {
-            let name: String = rest.chars().take_while(|c| c.is_ascii_lowercase() || *c == '-').collect();
-            if !["help", "version"].contains(&name.as_str()) {
-                flags.insert(format!("--{name}"), String::new());
-                last = Some(format!("--{name}"));
-            }
-        }
-        // `[default: a` and its end may be on different lines.
-        if let (Some((_, default)), Some(flag)) = (line.split_once("[default: "), &last) {
-            flags.insert(flag.clone(), default.trim_end().trim_end_matches(']').to_owned());
-        }
-    }
-    flags
-}
 
 #[test]
 fn the_agents_flags_are_in_the_table_with_their_defaults() {
-    // Wide enough that nothing is broken into lines.
-    let help = flags_of(&answer("mig-agent", &["--help"]));
+    let help = flags("mig-agent");
     assert!(help.len() >= 13, "{help:?}");
     let page = Page::read("docs/settings.md");
     let code = |cell: &Cell| cell.codes.first().cloned().unwrap_or_default();
@@ -44,7 +21,7 @@ fn the_agents_flags_are_in_the_table_with_their_defaults() {
 #[test]
 fn migctls_options_are_in_its_page() {
     let page = Page::read("docs/migctl.md");
-    for flag in flags_of(&answer("migctl", &["--help"])).keys() {
+    for flag in flags("migctl").keys() {
         let told = page.codes.iter().any(|(_, code)| code.starts_with(flag.as_str()))
             || page.fences.iter().any(|fence| fence.text.contains(flag.as_str()));
         assert!(told, "docs/migctl.md says nothing of {flag}");
