@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
 
 /// More than any folder of libraries has; one with more is looked at in part.
-const MOST_ENTRIES: usize = 20_000;
+const MOST_ENTRIES: usize = 1_000_000;
 /// A rename somewhere on the way makes the kernel give up.
 const ATTEMPTS: usize = 8;
 
@@ -73,12 +73,13 @@ impl Root {
         self.look(path, OFlags::RDONLY | OFlags::DIRECTORY)
     }
 
-    /// Names in a directory, in order.
-    pub(crate) fn names(&self, path: &str) -> io::Result<Vec<String>> {
+    /// Those names in a directory that are wanted, in order.
+    pub(crate) fn names(&self, path: &str, wanted: impl Fn(&str) -> bool) -> io::Result<Vec<String>> {
         let entries = Dir::new(self.directory(Path::new(path))?)?;
         let mut names = Vec::new();
         for entry in entries.take(MOST_ENTRIES) {
-            names.extend(entry?.file_name().to_str().ok().map(str::to_owned));
+            let entry = entry?;
+            names.extend(entry.file_name().to_str().ok().filter(|name| wanted(name)).map(str::to_owned));
         }
         names.sort();
         Ok(names)
