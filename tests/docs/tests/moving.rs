@@ -136,7 +136,7 @@ fn what_the_pages_set_is_a_value_of_the_chart() {
                 let values: Value = serde_saphyr::from_str(&repository::read(&format!("{chart}/values.yaml"))).unwrap();
                 for pair in words.windows(2).filter(|pair| pair[0].starts_with("--set")) {
                     seen += 1;
-                    let path = pair[1].split('=').next().unwrap_or_default().replace("\\.", "_");
+                    let path = pair[1].trim_matches('\'').split('=').next().unwrap_or_default().replace("\\.", "_");
                     let mut names = path.split(['.', '[']);
                     let top = values.get(names.next().unwrap_or_default());
                     // Below an empty map, such as nodeSelector, anything goes.
