@@ -1,11 +1,10 @@
-use std::path::PathBuf;
-
 use mig_model::{GpuSurvey, NodeSurvey};
 use mig_nvml::{DriverError, Hardware, NodeLock, Roots};
 
 use crate::args::Options;
 use crate::failure::Failure;
 use crate::output::Output;
+use crate::progress::Ticker;
 use crate::selection::{self, Selector};
 
 /// What every verb needs.
@@ -29,6 +28,8 @@ impl Context {
     /// Starts NVML and asks for everything.
     pub(crate) fn node(&self) -> Result<Node, Failure> {
         let hardware = self.hardware()?;
+        let waiting = Ticker::for_driver(self);
+        waiting.begin("it takes its time to say how the GPUs are cut; the kernel's log may know why");
         let survey = hardware.survey()?;
         Ok(Node { hardware, survey })
     }
@@ -40,10 +41,9 @@ impl Context {
             sys: self.options.sys_root.clone(),
             proc: self.options.proc_root.clone(),
         };
-        // The loader takes a name without a slash for one to look up.
-        let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
-        let library = self.options.nvml_library.as_ref().map(absolute);
-        Hardware::open(library.as_deref(), roots)
+        let waiting = Ticker::for_driver(self);
+        waiting.begin("it takes its time to start; the kernel's log may know why");
+        Hardware::open(self.options.nvml_library.as_deref(), roots)
     }
 
     /// The GPUs to look at, with a warning for each that cannot be looked at.

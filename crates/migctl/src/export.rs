@@ -99,8 +99,11 @@ struct PartedEntry {
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let node = context.node()?;
-    let gpus: Vec<&GpuSurvey> =
-        context.gpus_to_read(&node.survey)?.into_iter().filter(|survey| can_be_exported(survey, context)).collect();
+    let gpus: Vec<&GpuSurvey> = context
+        .gpus_to_read(&node.survey)?
+        .into_iter()
+        .filter(|survey| can_be_exported(survey, args.format, context))
+        .collect();
     if gpus.is_empty() {
         return Err(Failure::failed("NotSupported", "there is no GPU here that can be cut"));
     }
@@ -117,7 +120,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     }
 }
 
-fn can_be_exported(survey: &GpuSurvey, context: &Context) -> bool {
+fn can_be_exported(survey: &GpuSurvey, format: Format, context: &Context) -> bool {
     let gpu = &survey.gpu;
     let why = match (&gpu.fault, gpu.mig) {
         (Some(_), _) => return false,
@@ -126,9 +129,11 @@ fn can_be_exported(survey: &GpuSurvey, context: &Context) -> bool {
             for bare in gpu.instances.iter().filter(|instance| instance.compute_instances.is_empty()) {
                 let id = bare.id;
                 let index = gpu.index;
-                context.output.warn(&format!(
-                    "GPU {index}: GPU instance {id} has no compute instance; a layout has one in each, and apply makes it"
-                ));
+                let consequence = match format {
+                    Format::MigAgent => "a layout has one in each, and apply makes it",
+                    Format::MigParted => "it is left out, because mig-parted counts compute instances",
+                };
+                context.output.warn(&format!("GPU {index}: GPU instance {id} has no compute instance; {consequence}"));
             }
             return true;
         }

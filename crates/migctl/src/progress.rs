@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 use crate::context::Context;
 use crate::output::Output;
 
-/// Whoever waits longer wants to know for what.
+/// Whoever waits longer for a step wants to know for what.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// A driver that nobody used until now may take this long to start.
+const DRIVER_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Silent at first, then a line for each step. Ends when dropped.
 pub(crate) struct Ticker {
@@ -18,9 +20,18 @@ pub(crate) struct Ticker {
 
 impl Ticker {
     pub(crate) fn start(context: &Context, gpu: u32) -> Self {
+        Self::after(PATIENCE, context, format!("GPU {gpu}"))
+    }
+
+    /// For the driver as a whole: a call that hangs cannot be given up, but it can be told what hangs.
+    pub(crate) fn for_driver(context: &Context) -> Self {
+        Self::after(DRIVER_PATIENCE, context, "driver".to_owned())
+    }
+
+    fn after(patience: Duration, context: &Context, what: String) -> Self {
         let (steps, heard) = mpsc::channel::<String>();
         let output = context.output.clone();
-        let thread = std::thread::spawn(move || watch(&output, gpu, &heard));
+        let thread = std::thread::spawn(move || watch(&output, patience, &what, &heard));
         Self { steps: Some(steps), thread: Some(thread) }
     }
 
@@ -33,11 +44,11 @@ impl Ticker {
     }
 }
 
-fn watch(output: &Output, gpu: u32, heard: &mpsc::Receiver<String>) {
+fn watch(output: &Output, patience: Duration, what: &str, heard: &mpsc::Receiver<String>) {
     let start = Instant::now();
     let mut current: Option<String> = None;
     loop {
-        let left = PATIENCE.saturating_sub(start.elapsed());
+        let left = patience.saturating_sub(start.elapsed());
         let step = if left.is_zero() {
             heard.recv().map_err(|_| RecvTimeoutError::Disconnected)
         } else {
@@ -48,10 +59,10 @@ fn watch(output: &Output, gpu: u32, heard: &mpsc::Receiver<String>) {
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
-        if start.elapsed() >= PATIENCE
+        if start.elapsed() >= patience
             && let Some(step) = current.take()
         {
-            output.note(&format!("GPU {gpu}: {step}"));
+            output.note(&format!("{what}: {step}"));
         }
     }
 }

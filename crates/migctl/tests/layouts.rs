@@ -353,4 +353,19 @@ exit 0
 
 "#]]
     );
+    assert_data_eq!(
+        Machine::new("compute-instances").transcript("--gpuid 1 export --format mig-parted"),
+        str![[r#"
+version: v1
+mig-configs:
+  current:
+    - devices: [1]
+      mig-enabled: true
+      mig-devices:
+        "1g.5gb": 1
+! warning: GPU 1: GPU instance 2 has no compute instance; it is left out, because mig-parted counts compute instances
+exit 0
+
+"#]]
+    );
 }

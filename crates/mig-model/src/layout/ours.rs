@@ -35,8 +35,7 @@ struct FullInstance {
     profile: String,
     placement: Option<u32>,
     count: Option<u32>,
-    #[serde(default)]
-    compute: Vec<String>,
+    compute: Option<Vec<String>>,
 }
 
 pub(super) fn parse(text: &str) -> Result<BTreeMap<String, Vec<Entry>>, String> {
@@ -95,12 +94,17 @@ fn instance(given: &Spanned<NameOrFull<FullInstance>>) -> Result<EntryInstance, 
         return Err(format!("line {line}: a placement is one instance's, and count is {count}"));
     }
     let whole = profile.gpu_instance();
-    if profile != whole && (full.placement.is_some() || !full.compute.is_empty()) {
+    if full.compute.as_ref().is_some_and(Vec::is_empty) {
+        return Err(format!(
+            "line {line}: compute is empty, and nothing can use a GPU instance without compute instances: leave it out for one that takes all of {profile}"
+        ));
+    }
+    if profile != whole && (full.placement.is_some() || full.compute.is_some()) {
         return Err(format!(
             "line {line}: {profile} is a compute instance: to say where it lies give profile: {whole}, and compute: [{profile}]"
         ));
     }
-    let compute: Vec<Profile> = full.compute.iter().map(|name| read(name)).collect::<Result<_, _>>()?;
+    let compute: Vec<Profile> = full.compute.iter().flatten().map(|name| read(name)).collect::<Result<_, _>>()?;
     if let Some(stray) = compute.iter().find(|part| part.gpu_instance() != whole) {
         return Err(format!("line {line}: {stray} is no part of {profile}"));
     }

@@ -195,6 +195,7 @@ fn what_is_wrong_is_said_with_its_line() {
             entry("instances:\n- { profile: 3g.20gb, compute: [1c.4g.20gb] }"),
             "line 5: 1c.4g.20gb is no part of 3g.20gb",
         ),
+        (entry("instances:\n- { profile: 3g.20gb, compute: [] }"), "line 5: compute is empty"),
     ] {
         let error = LayoutFile::parse(&text).unwrap_err().to_string();
         assert!(error.contains(says), "{text}\n{error}\n{says}");
