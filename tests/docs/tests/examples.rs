@@ -150,3 +150,29 @@ fn what_is_called_yaml_or_json_is() {
         }
     }
 }
+
+/// What a container of the file prints, when its variables are these.
+fn printed(file: &str, variables: &[(&str, &str)]) -> Vec<String> {
+    let pod = &documents(file)[0];
+    let command: Vec<&str> =
+        pod["spec"]["containers"][0]["command"].as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect();
+    let mut shell = std::process::Command::new(command[0]);
+    let path = std::env::var_os("PATH").unwrap();
+    let output =
+        shell.args(&command[1..]).env_clear().env("PATH", path).envs(variables.iter().copied()).output().unwrap();
+    assert!(output.status.success(), "{file}: {}", String::from_utf8_lossy(&output.stderr));
+    let mut lines: Vec<String> = String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
+
+#[test]
+fn each_process_gets_its_own_slice() {
+    let two = printed("docs/examples/two-slices.yaml", &[("CUDA_VISIBLE_DEVICES", "MIG-a,MIG-b")]);
+    assert_eq!(two, ["worker 0 has MIG-a", "worker 1 has MIG-b"]);
+    let both = [("MIG_DEVICES_3G_20GB", "MIG-a"), ("MIG_DEVICES_1G_5GB", "MIG-b"), ("CUDA_VISIBLE_DEVICES", "MIG-b")];
+    assert_eq!(printed("docs/examples/two-profiles.yaml", &both), ["training on MIG-a", "watching on MIG-b"]);
+    let one = [("CUDA_VISIBLE_DEVICES", "MIG-a"), ("MIG_DEVICES_3G_20GB", "MIG-a"), ("HOME", "/")];
+    let shown = ["CUDA_VISIBLE_DEVICES=MIG-a", "MIG_DEVICES_3G_20GB=MIG-a"];
+    assert_eq!(printed("docs/examples/one-slice.yaml", &one), shown);
+}
