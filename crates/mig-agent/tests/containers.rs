@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use fake_nvml::{Layout, copy_library, lay_out};
 use kubelet_sim::{ContainerAllocation, Pod};
@@ -419,6 +420,70 @@ async fn whole_gpus_have_no_capabilities() {
     let uuid = host.node.world().gpus[0].uuid.clone();
     assert_eq!(host.devices(), BTreeMap::from([(uuid, vec!["/dev/nvidia0 195:0".to_owned()])]));
     assert!(Path::new(&host.cdi()).is_dir());
+}
+
+/// Builds the program in `tests/clients/cdi`, which is the library that container runtimes use.
+fn reference() -> Option<PathBuf> {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/clients/cdi");
+    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cdi");
+    let go = |arguments: &[&str]| {
+        let environment = [("GOFLAGS", "-mod=readonly -buildvcs=false"), ("CGO_ENABLED", "0")];
+        Command::new("go").args(arguments).current_dir(&sources).envs(environment).output()
+    };
+    match go(&["mod", "download"]) {
+        Ok(done) if done.status.success() => {}
+        Ok(done) => {
+            println!("skipped: CDI's Go modules are not to be had: {}", String::from_utf8_lossy(&done.stderr));
+            return None;
+        }
+        Err(error) => {
+            println!("skipped: Go is missing: {error}");
+            return None;
+        }
+    }
+    let built = go(&["build", "-o", program.to_str().unwrap(), "."]).unwrap();
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    Some(program)
+}
+
+#[tokio::test]
+async fn the_reference_implementation_gives_a_container_its_slices_and_no_others() {
+    let Some(program) = reference() else { return };
+    let host = Host::new(Node::new("demo"));
+    let kubelet = host.node.kubelet().await;
+    let _agent = host.agent("cdi-cri", &[]);
+    listed(&kubelet, G3, 1, 1).await;
+    listed(&kubelet, G1, 9, 9).await;
+    let pod = kubelet.admit(Pod::new("both").container("main", [(G3, 1), (G1, 1)])).await.unwrap();
+    let names = &pod.containers["main"].cdi_devices;
+    let done = Command::new(&program).arg(host.cdi()).args(names).output().unwrap();
+    let said = String::from_utf8(done.stderr).unwrap();
+    assert!(done.status.success(), "{said}");
+    let needs: Vec<&str> = said.split_whitespace().skip_while(|word| *word != "needs").collect();
+    assert!(needs[1] <= needs[4], "{said}");
+
+    let container: Value = serde_json::from_slice(&done.stdout).unwrap();
+    let devices = container["linux"]["devices"].as_array().unwrap().iter();
+    let given = sorted(devices.map(|device| device["path"].as_str().unwrap().to_owned()));
+    let own = names.iter().flat_map(|name| host.devices().remove(name.trim_start_matches("mig-agent/gpu=")).unwrap());
+    let own = own.map(|node| node.split(' ').next().unwrap().to_owned());
+    let common = ["nvidiactl", "nvidia-uvm", "nvidia-uvm-tools"].map(|node| format!("/dev/{node}"));
+    assert_eq!(given, sorted(own.chain(common)));
+    // The rules by which the kernel lets it use them: nothing else is allowed.
+    let allowed = container["linux"]["resources"]["devices"].as_array().unwrap();
+    assert!(allowed.iter().all(|rule| rule["allow"] == true && rule["access"] == "rw"), "{allowed:?}");
+    let rules = allowed.iter().map(|rule| format!("{}:{}", rule["major"], rule["minor"]));
+    let devices = container["linux"]["devices"].as_array().unwrap().iter();
+    let numbers = devices.map(|device| format!("{}:{}", device["major"], device["minor"]));
+    assert_eq!(sorted(rules), sorted(numbers));
+    assert_eq!(container["process"]["env"], serde_json::json!(["NVIDIA_VISIBLE_DEVICES=void"]));
+    assert_eq!(container["hooks"], Value::Null);
+    assert_eq!(container["mounts"].as_array().unwrap().len(), 2);
+    // Every name in the spec is one that a runtime takes.
+    let all: Vec<String> = host.devices().into_keys().map(|name| format!("mig-agent/gpu={name}")).collect();
+    assert!(Command::new(&program).arg(host.cdi()).args(&all).output().unwrap().status.success());
+    let unknown = Command::new(&program).arg(host.cdi()).arg("mig-agent/gpu=MIG-nobody").output().unwrap();
+    assert!(!unknown.status.success());
 }
 
 async fn wait_for(is: impl Fn() -> bool) {

@@ -104,6 +104,12 @@ impl ContainerSettings {
         self.writes_cdi() || self.passes_nodes() || self.has(DeviceListStrategy::VolumeMounts)
     }
 
+    /// The variables that name devices, and so those of one resource only.
+    pub(crate) fn naming_variables(&self) -> impl Iterator<Item = &str> {
+        let told = self.has(DeviceListStrategy::Envvar) && !self.has(DeviceListStrategy::VolumeMounts);
+        self.visible_devices_env.iter().map(String::as_str).filter(move |name| *name != NVIDIA || told)
+    }
+
     /// What a container gets for these devices of one resource.
     ///
     /// The kubelet asks once per resource and keeps one value per variable, so a container with devices of two profiles

@@ -33,7 +33,7 @@ pub(crate) async fn tell_of_mixtures(usage: Arc<Usage>, settings: ContainerSetti
 }
 
 fn describe(settings: &ContainerSettings) -> String {
-    let variables = settings.visible_devices_env.join(" and ");
+    let variables = settings.naming_variables().collect::<Vec<_>>().join(" and ");
     let variables = if variables.is_empty() { "one variable" } else { variables.as_str() };
     let reach = match settings.reaches_all() {
         true => "it reaches all of them",
@@ -96,8 +96,10 @@ mod tests {
     #[test]
     fn what_is_said_depends_on_what_the_container_reaches() {
         let settings = ContainerSettings::default();
-        assert!(describe(&settings).contains("volume-mounts"), "{}", describe(&settings));
+        let text = describe(&settings);
+        assert!(text.contains("volume-mounts") && text.contains("and NVIDIA_VISIBLE_DEVICES can name"), "{text}");
         let cdi = ContainerSettings { list_strategies: vec!["cdi-cri".parse().unwrap()], ..settings };
-        assert!(describe(&cdi).ends_with("it reaches all of them"), "{}", describe(&cdi));
+        let text = describe(&cdi);
+        assert!(text.ends_with("it reaches all of them") && !text.contains("NVIDIA_VISIBLE_DEVICES"), "{text}");
     }
 }
