@@ -22,6 +22,7 @@ pub(crate) fn to_the_end(args: &Args) -> anyhow::Result<()> {
         sys_root: args.sys_root.clone(),
         poll_interval: args.poll_interval,
         deadline: args.nvml_deadline,
+        metrics: mig_nvml::Metrics::default(),
     };
     // First of all, so that the driver is read while the rest is set up.
     let (views, supervision) = mig_nvml::start(driver).context("unable to start the driver's thread")?;
@@ -54,6 +55,7 @@ async fn serve(
         paths: KubeletPaths::new(&args.kubelet_root),
         domain: args.resource_domain.clone(),
         settle: args.settle_time,
+        metrics: mig_device_plugin::Metrics::default(),
         container: container_settings(args),
     };
     let fleet = mig_device_plugin::run(settings, offers, Arc::clone(&status), stop.clone());

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::container::ContainerSettings;
 use crate::follow::follow;
+use crate::metrics::Metrics;
 use crate::mixture::tell_of_mixtures;
 use crate::outlet::Outlet;
 use crate::prepare::{Prepare, Prepared};
@@ -30,6 +31,8 @@ pub struct Settings {
     pub settle: Duration,
     /// What containers get.
     pub container: ContainerSettings,
+    /// Where requests and registrations are counted and timed.
+    pub metrics: Metrics,
 }
 
 /// Serves what is offered until told to stop, or until the kubelet can't be reached any more; then every stream has ended
@@ -54,7 +57,8 @@ pub async fn run(
     background.spawn({
         let usage = Arc::clone(&usage);
         let socket = settings.paths.pod_resources_socket();
-        async move { usage.watch(socket).await }
+        let metrics = settings.metrics.clone();
+        async move { usage.watch(socket, &metrics).await }
     });
     let mut fleet = Fleet {
         settings,
@@ -151,10 +155,12 @@ impl Fleet {
 
     fn start(&mut self, resource: ResourceName, prepared: &Prepared) {
         let container = Arc::new(self.settings.container.clone());
-        let outlet = Arc::new(Outlet::new(resource.clone(), container, Arc::clone(&self.usage), self.settings.settle));
+        let meter = self.settings.metrics.of(&resource);
+        let outlet =
+            Arc::new(Outlet::new(resource.clone(), container, Arc::clone(&self.usage), self.settings.settle, meter));
         // Before it serves, so that the first list is the right one.
         outlet.update(prepared.resources.get(&resource).map(Vec::as_slice).unwrap_or_default());
-        self.status.obstructed(&resource, "it is being registered");
+        self.status.add(Arc::clone(&outlet), "it is being registered");
         self.servers.spawn(keep_registered(Serving {
             outlet: Arc::clone(&outlet),
             paths: self.settings.paths.clone(),

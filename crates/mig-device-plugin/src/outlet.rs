@@ -3,13 +3,14 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use mig_model::{Fault, ResourceName};
+use mig_model::{Device, Fault, ResourceName};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::container::ContainerSettings;
 use crate::container::gift::Offered;
-use crate::roster::Roster;
+use crate::metrics::Meter;
+use crate::roster::{Entry, Roster};
 use crate::usage::Usage;
 
 const HELD: &str = "HeldElsewhere";
@@ -20,6 +21,7 @@ pub(crate) struct Outlet {
     pub(crate) resource: ResourceName,
     pub(crate) container: Arc<ContainerSettings>,
     pub(crate) usage: Arc<Usage>,
+    pub(crate) meter: Meter,
     settle: Duration,
     roster: watch::Sender<Arc<Roster>>,
     activity: Mutex<Activity>,
@@ -33,6 +35,21 @@ struct Activity {
     offered: Vec<Offered>,
 }
 
+/// What can be said of a device that is listed, or was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceState {
+    /// Nobody holds it.
+    Free,
+    /// A pod holds it, or will in a moment.
+    Allocated,
+    /// It has a fault; a pod may hold it all the same.
+    Unhealthy,
+    /// It no longer exists; a pod may still hold its id.
+    Vanished,
+    /// It exists and is well. Whether a pod holds it is not known: podresources was not read yet.
+    Unknown,
+}
+
 /// An Allocate call under way.
 pub(crate) struct InFlight<'a>(&'a Outlet);
 
@@ -42,9 +59,10 @@ impl Outlet {
         container: Arc<ContainerSettings>,
         usage: Arc<Usage>,
         settle: Duration,
+        meter: Meter,
     ) -> Self {
         let roster = watch::Sender::new(Arc::new(Roster::default()));
-        Self { resource, container, usage, settle, roster, activity: Mutex::new(Activity::default()) }
+        Self { resource, container, usage, meter, settle, roster, activity: Mutex::new(Activity::default()) }
     }
 
     fn activity(&self) -> MutexGuard<'_, Activity> {
@@ -63,6 +81,18 @@ impl Outlet {
 
     pub(crate) fn subscribe(&self) -> watch::Receiver<Arc<Roster>> {
         self.roster.subscribe()
+    }
+
+    /// The devices of the list, as those who look at the agent see them.
+    pub(crate) fn devices(&self) -> Vec<(Device, DeviceState)> {
+        let state = |entry: &Entry| match self.usage.is_held(&entry.device().id) {
+            _ if entry.gone => DeviceState::Vanished,
+            _ if !entry.is_healthy() => DeviceState::Unhealthy,
+            Some(true) => DeviceState::Allocated,
+            Some(false) => DeviceState::Free,
+            None => DeviceState::Unknown,
+        };
+        self.roster().entries().iter().map(|entry| (entry.device().clone(), state(entry))).collect()
     }
 
     /// Offers these from now on. Says whether the list waits for somebody to let go of something.
@@ -129,7 +159,8 @@ mod tests {
         let usage = Arc::new(Usage::new(mig_model::ResourceDomain::default(), settle));
         let container = Arc::new(ContainerSettings::default());
         let resource = ResourceName::gpu(&mig_model::ResourceDomain::default());
-        let outlet = Outlet::new(resource, container, Arc::clone(&usage), settle);
+        let meter = crate::metrics::Metrics::default().of(&resource);
+        let outlet = Outlet::new(resource, container, Arc::clone(&usage), settle, meter);
         outlet.update(&[device("MIG-a", "GPU-0"), device("MIG-b", "GPU-0")]);
         usage.certainly_free_now(settle).await;
 
@@ -141,5 +172,27 @@ mod tests {
         tokio::time::sleep(settle).await;
         assert!(!outlet.update(&[device("MIG-b", "GPU-0")]));
         assert_eq!(outlet.roster().entries().len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_device_is_in_one_state() {
+        use DeviceState::{Allocated, Free, Unhealthy, Unknown, Vanished};
+        let settle = Duration::from_secs(5);
+        let usage = Arc::new(Usage::new(mig_model::ResourceDomain::default(), settle));
+        let resource = ResourceName::gpu(&mig_model::ResourceDomain::default());
+        let meter = crate::metrics::Metrics::default().of(&resource);
+        let container = Arc::new(ContainerSettings::default());
+        let outlet = Outlet::new(resource, container, Arc::clone(&usage), settle, meter);
+        let states = || outlet.devices().into_iter().map(|(_, state)| state).collect::<Vec<_>>();
+        let [a, b, c, d] = ["MIG-a", "MIG-b", "MIG-c", "MIG-d"].map(|id| device(id, "GPU-0"));
+        outlet.update(&[a.clone(), b.clone(), c.clone(), d]);
+        usage.record(["MIG-b"].into_iter());
+        assert_eq!(states(), [Unknown, Allocated, Unknown, Unknown]);
+        let mut faulty = c;
+        faulty.device.fault = Some(Fault { kind: "GpuIsLost", message: "lost".to_owned() });
+        usage.certainly_free_now(settle).await;
+        usage.record(["MIG-b"].into_iter());
+        outlet.update(&[a, b, faulty]);
+        assert_eq!(states(), [Free, Allocated, Unhealthy, Vanished]);
     }
 }

@@ -76,6 +76,22 @@ enum Obstacle {
     KubeletRestarted,
 }
 
+impl Obstacle {
+    /// A word for metrics.
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::NoKubelet(_) => "NoKubelet",
+            Self::Bind { .. } => "Bind",
+            Self::Register(_) => "Register",
+            Self::NoStream => "NoStream",
+            Self::StreamEnded => "StreamEnded",
+            Self::SocketLost => "SocketLost",
+            Self::SocketTaken => "SocketTaken",
+            Self::KubeletRestarted => "KubeletRestarted",
+        }
+    }
+}
+
 /// Keeps one resource registered until told to stop.
 pub(crate) async fn keep_registered(serving: Serving) {
     let Serving { outlet, paths, mut directory, status, stop } = serving;
@@ -87,6 +103,7 @@ pub(crate) async fn keep_registered(serving: Serving) {
             let why = Obstacle::NoKubelet(paths.registration_socket());
             // Whoever watches the directory logs it, once for all resources.
             status.obstructed(&outlet.resource, &why.to_string());
+            outlet.meter.obstructed(why.reason());
         }
         let kubelet = tokio::select! {
             () = stop.cancelled() => return,
@@ -128,6 +145,7 @@ pub(crate) async fn keep_registered(serving: Serving) {
 /// Tells the log once, and those who ask whether we are ready.
 fn note(status: &Status, outlet: &Outlet, obstacle: &Obstacle) {
     let why = causes(obstacle);
+    outlet.meter.obstructed(obstacle.reason());
     if status.obstructed(&outlet.resource, &why) {
         match obstacle {
             Obstacle::KubeletRestarted | Obstacle::StreamEnded | Obstacle::SocketLost => {
@@ -206,6 +224,7 @@ impl Session<'_> {
             _ = another => return Obstacle::KubeletRestarted,
         }
         self.status.serving(&self.outlet.resource);
+        self.outlet.meter.registered();
         tracing::info!(resource = %self.outlet.resource, "registered");
         loop {
             tokio::select! {

@@ -2,9 +2,11 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Instant;
 
 use kubelet::deviceplugin as wire;
 use kubelet::deviceplugin::device_plugin_server::DevicePlugin;
+use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -51,13 +53,15 @@ impl DevicePlugin for PluginService {
         let (sender, receiver) = mpsc::channel(1);
         let rosters = self.outlet.subscribe();
         self.streams.send_modify(|open| *open += 1);
-        let (streams, stop) = (self.streams.clone(), self.stop.clone());
+        let (streams, stop, outlet) = (self.streams.clone(), self.stop.clone(), Arc::clone(&self.outlet));
+        outlet.meter.streams.inc();
         tokio::spawn(async move {
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = sender.closed() => {}
-                () = send_lists(rosters, &sender) => {}
+                () = send_lists(rosters, &sender, &outlet.meter.lists) => {}
             }
+            outlet.meter.streams.dec();
             // Our end first. When the kubelet reads it is not known here: the server waits for its connections to close.
             drop(sender);
             streams.send_modify(|open| *open -= 1);
@@ -87,6 +91,7 @@ impl DevicePlugin for PluginService {
         &self,
         request: Request<wire::AllocateRequest>,
     ) -> Result<Response<wire::AllocateResponse>, Status> {
+        let began = Instant::now();
         // From here on the list does not shrink under the kubelet's hands.
         let _call = self.outlet.begin();
         let containers = request.into_inner().containers;
@@ -100,6 +105,7 @@ impl DevicePlugin for PluginService {
                 tracing::warn!(resource = %self.outlet.resource, code = ?status.code(), "refused to allocate: {}", status.message());
             }
         }
+        self.outlet.meter.answered(began.elapsed(), answer.as_ref().err().map(Status::code));
         answer.map(Response::new)
     }
 
@@ -169,10 +175,15 @@ fn shown(id: &str) -> String {
 async fn send_lists(
     mut rosters: watch::Receiver<Arc<Roster>>,
     sender: &mpsc::Sender<Result<wire::ListAndWatchResponse, Status>>,
+    sent: &Counter,
 ) {
     loop {
         let list = rosters.borrow_and_update().to_wire();
-        if sender.send(Ok(list)).await.is_err() || rosters.changed().await.is_err() {
+        if sender.send(Ok(list)).await.is_err() {
+            return;
+        }
+        sent.inc();
+        if rosters.changed().await.is_err() {
             return;
         }
     }

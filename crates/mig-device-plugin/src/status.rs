@@ -1,18 +1,46 @@
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
-use mig_model::ResourceName;
+use mig_model::{Device, ResourceName};
 
-/// What keeps each resource from being served, for those who ask whether the agent is ready.
-#[derive(Debug, Default)]
+use crate::outlet::{DeviceState, Outlet};
+
+/// How each resource does, for those who ask whether the agent is ready, and for those who look at it.
+#[derive(Default)]
 pub struct Status {
     begun: AtomicBool,
     unprepared: Mutex<Option<String>>,
-    obstacles: Mutex<BTreeMap<ResourceName, Option<String>>>,
+    resources: Mutex<BTreeMap<ResourceName, Standing>>,
+}
+
+struct Standing {
+    outlet: Arc<Outlet>,
+    /// What keeps it from being served.
+    obstacle: Option<String>,
+    registered: Option<SystemTime>,
+}
+
+/// A resource as it is at one moment.
+#[derive(Debug, Clone)]
+pub struct ResourceStatus {
+    /// Which.
+    pub resource: ResourceName,
+    /// Why it is not served; nothing if it is.
+    pub obstacle: Option<String>,
+    /// When the kubelet last took its registration and opened its stream.
+    pub registered: Option<SystemTime>,
+    /// Its list, in the list's order.
+    pub devices: Vec<(Device, DeviceState)>,
 }
 
 impl Status {
+    fn standings(&self) -> MutexGuard<'_, BTreeMap<ResourceName, Standing>> {
+        self.resources.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The GPUs have been read, and each resource has its server.
     pub(crate) fn begin(&self) {
         self.begun.store(true, Ordering::Relaxed);
@@ -23,30 +51,52 @@ impl Status {
         self.begun.load(Ordering::Relaxed)
     }
 
+    /// A resource is new, and not served yet.
+    pub(crate) fn add(&self, outlet: Arc<Outlet>, why: &str) {
+        let standing = Standing { outlet, obstacle: Some(why.to_owned()), registered: None };
+        self.standings().insert(standing.outlet.resource.clone(), standing);
+    }
+
     /// A resource is registered and the kubelet watches its list.
     pub(crate) fn serving(&self, resource: &ResourceName) {
-        let mut obstacles = self.obstacles.lock().unwrap_or_else(PoisonError::into_inner);
-        obstacles.insert(resource.clone(), None);
+        if let Some(standing) = self.standings().get_mut(resource) {
+            standing.obstacle = None;
+            standing.registered = Some(SystemTime::now());
+        }
     }
 
     /// A resource is not served. Says whether this is news: what keeps all of them is told once.
     pub(crate) fn obstructed(&self, resource: &ResourceName, why: &str) -> bool {
-        let mut obstacles = self.obstacles.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = obstacles.values().any(|obstacle| obstacle.as_deref() == Some(why));
-        obstacles.insert(resource.clone(), Some(why.to_owned()));
+        let mut standings = self.standings();
+        let known = standings.values().any(|standing| standing.obstacle.as_deref() == Some(why));
+        if let Some(standing) = standings.get_mut(resource) {
+            standing.obstacle = Some(why.to_owned());
+        }
         !known
     }
 
     /// Each resource that is not served, and why.
     pub fn obstacles(&self) -> Vec<(ResourceName, String)> {
-        let obstacles = self.obstacles.lock().unwrap_or_else(PoisonError::into_inner);
-        obstacles.iter().filter_map(|(name, why)| Some((name.clone(), why.clone()?))).collect()
+        self.standings()
+            .iter()
+            .filter_map(|(name, standing)| Some((name.clone(), standing.obstacle.clone()?)))
+            .collect()
     }
 
     /// How many resources are served.
     pub fn served(&self) -> usize {
-        let obstacles = self.obstacles.lock().unwrap_or_else(PoisonError::into_inner);
-        obstacles.values().filter(|why| why.is_none()).count()
+        self.standings().values().filter(|standing| standing.obstacle.is_none()).count()
+    }
+
+    /// Every resource with its devices, from memory.
+    pub fn resources(&self) -> Vec<ResourceStatus> {
+        let report = |(resource, standing): (&ResourceName, &Standing)| ResourceStatus {
+            resource: resource.clone(),
+            obstacle: standing.obstacle.clone(),
+            registered: standing.registered,
+            devices: standing.outlet.devices(),
+        };
+        self.standings().iter().map(report).collect()
     }
 
     /// What keeps every device of the node from being given to containers, if something does.
@@ -57,5 +107,11 @@ impl Status {
     /// Why no device of the node can be given to a container, if so.
     pub fn container_problem(&self) -> Option<String> {
         self.unprepared.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl fmt::Debug for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Status").field("begun", &self.has_begun()).finish_non_exhaustive()
     }
 }

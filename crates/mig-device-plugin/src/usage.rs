@@ -11,6 +11,7 @@ use mig_model::{ResourceDomain, ResourceName};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep};
 
+use crate::metrics::Metrics;
 use crate::mixture::mixtures;
 
 /// After an Allocate the pod appears in podresources at once; the first look is soon, so that pods that live for
@@ -27,6 +28,9 @@ const SELDOM: Duration = Duration::from_secs(30);
 /// moment ago and not know its pods yet; and for a device that was given out and never seen there. Its pod may have lived
 /// too briefly, or failed; or an init container has it, which podresources never lists.
 const UNSEEN: u32 = 12;
+
+/// Of settle times, how often to look while pods hold something and nothing else is to be learnt.
+const HELD: u32 = 6;
 
 /// What is known of the devices' holders.
 #[derive(Debug)]
@@ -114,6 +118,14 @@ impl Usage {
         state.records.extend(ids.map(|id| (id.to_owned(), Record { at, sighted: false })));
         drop(state);
         self.news.notify_one();
+    }
+
+    /// Whether a pod holds the id, as far as is known at present: nothing before podresources was read. Good enough to
+    /// be shown, not to drop an id: see [`Self::is_free`].
+    pub(crate) fn is_held(&self, id: &str) -> Option<bool> {
+        let state = self.state();
+        let given_out = state.records.get(id).is_some_and(|record| !record.sighted);
+        if given_out { Some(true) } else { state.readings.last().map(|reading| reading.holds(id)) }
     }
 
     /// Whether no pod holds the id any more: two readings of podresources in a row lack it, both begun a settle time
@@ -212,18 +224,25 @@ impl Usage {
         if state.wanted || state.readings.len() < 2 {
             return Some(pause.min(WAITING));
         }
-        let unsighted = state.records.values().any(|record| !record.sighted);
-        unsighted.then_some(pause)
+        if state.records.values().any(|record| !record.sighted) {
+            return Some(pause);
+        }
+        // Only for those who want to see what is allocated: nothing tells when a pod lets go.
+        let last = state.readings.last().into_iter().flat_map(|reading| reading.held.keys());
+        let is_held = last.into_iter().any(|name| ResourceName::recognise(name, &self.domain).is_some());
+        is_held.then_some(self.settle * HELD)
     }
 
     /// Reads podresources for as long as there is something to learn from it.
-    pub(crate) async fn watch(&self, socket: PathBuf) {
+    pub(crate) async fn watch(&self, socket: PathBuf, metrics: &Metrics) {
         let mut pause = SOON;
         let mut retry = FIRST_RETRY;
         let mut told = false;
         loop {
             let began = Instant::now();
-            match list_holdings(&socket).await {
+            let read = list_holdings(&socket).await;
+            metrics.podresources_read(read.is_ok());
+            match read {
                 Ok(holdings) => {
                     self.learn(began, holdings);
                     self.read.send_replace(Some(began));
@@ -340,6 +359,23 @@ mod tests {
         learn(&usage, vec![]);
         learn(&usage, vec![]);
         assert!(usage.is_free("MIG-a"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_shown_as_held_is_what_was_given_out_or_was_last_seen() {
+        let usage = Usage::new(ResourceDomain::default(), SETTLE);
+        assert_eq!(usage.is_held("MIG-a"), None, "podresources was not read yet");
+        usage.record(["MIG-a"].into_iter());
+        assert_eq!(usage.is_held("MIG-a"), Some(true));
+        learn(&usage, vec![]);
+        assert_eq!((usage.is_held("MIG-a"), usage.is_held("MIG-b")), (Some(true), Some(false)), "not seen yet");
+        learn(&usage, holding("MIG-a"));
+        assert_eq!(usage.is_held("MIG-a"), Some(true));
+        assert_eq!(usage.next_look(SELDOM), Some(SETTLE * HELD), "nothing tells when a pod lets go");
+        learn(&usage, vec![]);
+        assert_eq!(usage.is_held("MIG-a"), Some(false));
+        learn(&usage, vec![]);
+        assert_eq!(usage.next_look(SELDOM), None, "nothing is held, and nothing is to be learnt");
     }
 
     #[tokio::test(start_paused = true)]

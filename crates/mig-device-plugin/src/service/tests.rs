@@ -13,8 +13,9 @@ fn service(devices: &[Offered]) -> PluginService {
     let settle = Duration::from_secs(5);
     let container = Arc::new(ContainerSettings::default());
     let resource = ResourceName::mig(&ResourceDomain::default(), &"1g.5gb".parse().unwrap());
-    let outlet =
-        Arc::new(Outlet::new(resource, container, Arc::new(Usage::new(ResourceDomain::default(), settle)), settle));
+    let meter = crate::metrics::Metrics::default().of(&resource);
+    let usage = Arc::new(Usage::new(ResourceDomain::default(), settle));
+    let outlet = Arc::new(Outlet::new(resource, container, usage, settle, meter));
     outlet.update(devices);
     PluginService::new(outlet, watch::Sender::new(0), CancellationToken::new())
 }
