@@ -34,6 +34,10 @@ contract: rust ## What NVML does, tried on a real library (LIBRARY=/path/libnvid
 e2e: rust ## The suite on a real Kubernetes (PROVIDER=local, kind or existing; needs root for local)
 	@tests/e2e/run
 
+.PHONY: chart
+chart: rust ## The chart: by helm 3 and 4, and on a real API server (SNAPSHOTS=overwrite writes tests/chart/snapshots and deploy/)
+	@tests/chart/apiserver cargo test --locked -p chart
+
 .PHONY: bench
 bench: rust ## Figures: ours, and NVIDIA's plugin beside it where Go is installed
 	@tests/bench/run

@@ -10,12 +10,12 @@
 {{/* YAML reads a bare off as false. */}}
 {{- define "mig-agent.nodeLabels" -}}
 {{- $given := .Values.nodeLabels | toString }}
-{{- if has $given (list "false" "<nil>" "" "off") -}}
+{{- if has $given (list "off" "false") -}}
 off
-{{- else if has $given (list "featureFile" "feature-file") -}}
-feature-file
+{{- else if eq $given "node" -}}
+node
 {{- else -}}
-{{ $given }}
+feature-file
 {{- end }}
 {{- end }}
 
@@ -28,6 +28,8 @@ feature-file
     "cdi" (or (has "cdi-annotations" $strategies) (has "cdi-cri" $strategies))
     "featureFile" (eq $labels "feature-file")
     "labelsNode" (eq $labels "node")
+    "clusterRole" (and (eq $labels "node") (ne ((.Values.rbac).create | toString) "false"))
+    "policy" (and (eq $labels "node") (ne ((.Values.rbac).restrictToOwnNode | toString) "false"))
     "service" (or ((.Values.metrics).service).enabled ((.Values.metrics).serviceMonitor).enabled | default false)) }}
 {{- end }}
 
@@ -70,7 +72,7 @@ feature-file
 {{- if $modes.deviceSpecs }}
 - {name: CONTAINER_DEV_ROOT, value: /host}
 {{- end }}
-- {name: NODE_LABELS, value: {{ include "mig-agent.nodeLabels" . }}}
+- {name: NODE_LABELS, value: {{ include "mig-agent.nodeLabels" . | quote }}}
 {{- if $modes.labelsNode }}
 - {name: NODE_NAME, valueFrom: {fieldRef: {fieldPath: spec.nodeName}}}
 {{- end }}
@@ -141,7 +143,9 @@ feature-file
 
 {{/* The kubelet's folders are root's, and the image's user is not. */}}
 {{- define "mig-agent.podSecurityContext" -}}
-{{- toYaml (merge (dict) (.Values.podSecurityContext | default dict) (dict "runAsUser" 0 "runAsGroup" 0 "seccompProfile" (dict "type" "RuntimeDefault"))) }}
+{{- $context := dict "runAsUser" 0 "runAsGroup" 0 "seccompProfile" (dict "type" "RuntimeDefault") }}
+{{- range $key, $value := .Values.podSecurityContext }}{{ $_ := set $context $key $value }}{{ end }}
+{{- toYaml $context }}
 {{- end }}
 
 {{/* Nothing but what a mode needs; what the user says wins, key by key. */}}
@@ -161,7 +165,8 @@ feature-file
 {{- /* The API server refuses this beside the capability's long name. */}}
 {{- if not (has "CAP_SYS_ADMIN" $add) }}{{ $_ := set $context "allowPrivilegeEscalation" false }}{{ end }}
 {{- end }}
-{{- toYaml (merge (dict) $given $context) }}
+{{- range $key, $value := $given }}{{ $_ := set $context $key $value }}{{ end }}
+{{- toYaml $context }}
 {{- end }}
 
 {{/* What is the same in the agent's pod and in the one that `helm test` runs beside it. */}}

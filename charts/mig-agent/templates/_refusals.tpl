@@ -39,9 +39,9 @@
 {{- $why = append $why "cdi: the agent's CDI specification has no hooks and no feature flags; remove the cdi values. CDI itself is switched on by deviceListStrategy=cdi-cri or cdi-annotations." }}
 {{- end }}
 {{- end }}
-{{- range $value, $what := dict "gdrcopyEnabled" "GDRCopy's device" "gdsEnabled" "GPUDirect Storage's devices" "mofedEnabled" "Mellanox OFED's devices" }}
+{{- range $value, $what := dict "gdrcopyEnabled" "GDRCopy's device" "gdsEnabled" "what GPUDirect Storage needs" "mofedEnabled" "what Mellanox OFED needs" }}
 {{- if index $.Values $value }}
-{{- $why = append $why (printf "%s: the agent does not hand out %s. Remove the value, and give them to the containers that need them with a plugin of their own." $value $what) }}
+{{- $why = append $why (printf "%s: the agent does not hand out %s; something else must give containers that. Remove the value." $value $what) }}
 {{- end }}
 {{- end }}
 {{- if eq (.Values.deviceDiscoveryStrategy | default "") "tegra" }}
@@ -95,6 +95,10 @@ worker:
 {{- if not (.Values.image).repository }}
 {{- $why = append $why "image.repository is empty: say where the agent's image is." }}
 {{- end }}
+{{- $domain := .Values.resourceDomain | default "nvidia.com" }}
+{{- if regexMatch "(^|[.])kubernetes[.]io$|^requests[.]" $domain }}
+{{- $why = append $why (printf "resourceDomain: Kubernetes keeps %s for itself. Use nvidia.com, or a domain of yours." $domain) }}
+{{- end }}
 {{- $rolling := (.Values.updateStrategy).rollingUpdate | default dict }}
 {{- if ne ((.Values.updateStrategy).type | default "RollingUpdate") "OnDelete" }}
 {{- if not (has ($rolling.maxSurge | default 0 | toString) (list "0" "0%")) }}
@@ -123,7 +127,7 @@ worker:
 {{- if and $modes.labelsNode (not (.Values.serviceAccount).create) (not (.Values.serviceAccount).name) }}
 {{- $why = append $why "nodeLabels=node: the namespace's default account would get the right to change nodes. Set serviceAccount.create=true, or name an account in serviceAccount.name." }}
 {{- end }}
-{{- if and $modes.labelsNode (.Values.rbac).restrictToOwnNode (not (eq (include "mig-agent.hasPolicies" .) "true")) }}
+{{- if and $modes.policy (ne (include "mig-agent.hasPolicies" .) "true") }}
 {{- $why = append $why (printf "nodeLabels=node: Kubernetes %s has no ValidatingAdmissionPolicy (1.30 has), so each agent could change every node. Use nodeLabels=featureFile; or accept that with rbac.restrictToOwnNode=false." .Capabilities.KubeVersion.Version) }}
 {{- end }}
 {{- $given := .Values.securityContext | default dict }}
