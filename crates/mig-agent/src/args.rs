@@ -3,9 +3,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
-use clap::{ArgAction, Parser, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{ArgAction, CommandFactory as _, Parser, ValueEnum};
 use mig_device_plugin::{DeviceIdStrategy, DeviceListStrategy, PreferredAllocation};
 use mig_model::{ResourceDomain, Strategy};
+
+use crate::labels::NodeLabels;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -107,6 +110,23 @@ pub(crate) struct Args {
     )]
     pub(crate) cdi_annotation_prefix: String,
 
+    /// Where labels go that say what the node's GPUs are
+    #[arg(long, env = "NODE_LABELS", value_name = "WHERE", default_value = "feature-file")]
+    pub(crate) node_labels: NodeLabels,
+
+    /// The folder from which node-feature-discovery reads feature files; where it does not run, there is none
+    #[arg(
+        long,
+        env = "FEATURES_DIR",
+        value_name = "DIR",
+        default_value = "/etc/kubernetes/node-feature-discovery/features.d"
+    )]
+    pub(crate) features_dir: PathBuf,
+
+    /// The name of the own Node object; needed with --node-labels=node
+    #[arg(long, env = "NODE_NAME", value_name = "NAME", value_parser = node_name)]
+    pub(crate) node_name: Option<String>,
+
     /// The driver's libnvidia-ml.so.1 itself; by default it is looked for below the driver root, then by the loader
     #[arg(long, env = "NVML_LIBRARY", value_name = "FILE")]
     pub(crate) nvml_library: Option<PathBuf>,
@@ -159,12 +179,40 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 impl Args {
+    /// What the command line and the variables say; ends the process if that is wrong.
+    pub(crate) fn read() -> Self {
+        Self::parse().checked().unwrap_or_else(|error| error.exit())
+    }
+
+    fn checked(self) -> Result<Self, clap::Error> {
+        if self.node_labels == NodeLabels::Node && self.node_name.is_none() {
+            let message = "--node-labels=node needs --node-name, the name of the own Node object (in a pod, NODE_NAME from the \
+                           field spec.nodeName)";
+            return Err(Self::command().error(ErrorKind::MissingRequiredArgument, message));
+        }
+        Ok(self)
+    }
+
     /// Where the driver root is from here.
     pub(crate) fn driver_root_here(&self) -> PathBuf {
         let nvidias = || std::env::var_os("DRIVER_ROOT_CTR_PATH").filter(|path| !path.is_empty()).map(PathBuf::from);
         let given = self.container_driver_root.clone().or_else(nvidias);
         given.unwrap_or_else(|| self.nvidia_driver_root.clone())
     }
+}
+
+/// A name that Kubernetes gives to nodes.
+fn node_name(text: &str) -> Result<String, String> {
+    let part = |part: &str| {
+        let plain = part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        plain && !part.is_empty() && !part.starts_with('-') && !part.ends_with('-')
+    };
+    if text.len() > 253 || !text.split('.').all(part) {
+        return Err(
+            "expected a node's name as kubectl get nodes shows it: lower case letters, digits, - and .".to_owned()
+        );
+    }
+    Ok(text.to_owned())
 }
 
 /// Paths of the node end up in CDI specs, where there is no working directory.
@@ -211,10 +259,24 @@ mod tests {
     }
 
     #[test]
+    fn labels_on_the_node_need_its_name() {
+        let args = |given: &[&str]| Args::try_parse_from([&["mig-agent"], given].concat()).unwrap().checked();
+        let error = args(&["--node-labels=node"]).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains("--node-name") && error.to_string().contains("spec.nodeName"), "{error}");
+        assert_eq!(args(&["--node-labels=node", "--node-name=a.b-1"]).unwrap().node_name.as_deref(), Some("a.b-1"));
+        assert_eq!(args(&[]).unwrap().node_labels, NodeLabels::FeatureFile);
+    }
+
+    #[test]
     fn values_are_checked_at_the_door() {
         for bad in [
             "--mig-strategy=both",
             "--resource-domain=kubernetes.io",
+            "--node-labels=api",
+            "--node-name=",
+            "--node-name=../nodes/a",
+            "--node-name=-a",
             "--poll-interval=0s",
             "--poll-interval=5",
             "--visible-devices-env=A,B C",

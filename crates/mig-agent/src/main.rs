@@ -2,20 +2,20 @@
 
 mod args;
 mod http;
+mod labels;
 mod offers;
 mod run;
 mod telemetry;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use rustix::fs::Mode;
 use rustix::process::umask;
 
 use crate::args::Args;
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = Args::read();
     telemetry::init(&args);
     // Whoever can talk to the plugin's sockets can ask it for devices: they are root's alone.
     umask(Mode::RWXG | Mode::RWXO);

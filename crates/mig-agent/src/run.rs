@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::Args;
+use crate::labels::{self, Destination, NodeLabels};
 use crate::{http, offers};
 
 /// Runs until a signal comes or a part fails.
@@ -48,6 +49,7 @@ async fn serve(
     let (offered, offers) = watch::channel(None);
     let mut parts = JoinSet::new();
 
+    let details = supervision.details();
     parts.spawn(named("the watch over the driver", mig_nvml::supervise(supervision)));
     let follow = offers::follow(views.clone(), offered, args.mig_strategy, args.resource_domain.clone());
     parts.spawn(named("the reading of GPUs", follow));
@@ -60,6 +62,11 @@ async fn serve(
     };
     let fleet = mig_device_plugin::run(settings, offers, Arc::clone(&status), stop.clone());
     let mut fleet = tokio::spawn(fleet);
+
+    // Ended after serving, for what it has to put in order; until then it has no end of its own.
+    let (standing, _standing) = watch::channel(labels::Standing::default());
+    let labels = label_settings(args)
+        .map(|settings| tokio::spawn(labels::keep(settings, details, Arc::clone(&status), standing, stop.clone())));
 
     let router = http::router(http::Known { views, status });
     parts.spawn(named("HTTP", http::serve(listener, router)));
@@ -80,11 +87,23 @@ async fn serve(
     };
     stop.cancel();
     fleet.await.context("serving has failed")??;
+    if let Some(labels) = labels {
+        labels.await.context("labelling has failed")?;
+    }
     if let Some(failure) = failure {
         return Err(failure);
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+fn label_settings(args: &Args) -> Option<labels::Settings> {
+    let destination = match (args.node_labels, &args.node_name) {
+        (NodeLabels::Off, _) => return None,
+        (NodeLabels::Node, Some(name)) => Destination::Node(name.clone()),
+        _ => Destination::FeatureFile(args.features_dir.clone()),
+    };
+    Some(labels::Settings { destination, strategy: args.mig_strategy, check: args.poll_interval })
 }
 
 fn container_settings(args: &Args) -> ContainerSettings {

@@ -13,6 +13,8 @@ pub(crate) fn init(args: &Args) {
     let level = LevelFilter::from_level(args.log_level);
     let targets =
         Targets::new().with_default(level.min(LevelFilter::WARN)).with_targets(ours.map(|name| (name, level)));
+    // It tells each failed request anew; `labels` tells each reason once.
+    let targets = targets.with_target("kube_client", LevelFilter::OFF);
     let colour = stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let layer = match args.log_format {
         LogFormat::Text => fmt::layer().with_writer(stderr).with_ansi(colour).with_target(false).boxed(),

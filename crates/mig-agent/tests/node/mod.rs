@@ -160,6 +160,8 @@ impl Node {
             .env("NVML_LIBRARY", library)
             .env("POLL_INTERVAL", "50ms")
             .env("SETTLE_TIME", "50ms")
+            .env("NODE_LABELS", "off")
+            .env("FEATURES_DIR", self.path("features.d"))
             .args(["--listen", "127.0.0.1:0", "--log-format", "json"])
             .arg("--kubelet-root")
             .arg(self.kubelet_root())

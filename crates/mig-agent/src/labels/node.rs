@@ -1,0 +1,250 @@
+//! The labels of the own Node object, by server-side apply: the API server notes which labels are ours, takes those away
+//! that we no longer name (those of a profile that is gone, whoever ran before us), and keeps us from those of others.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+use k8s_openapi::api::core::v1::Node;
+use kube::api::{ObjectMeta, PartialObjectMeta, PartialObjectMetaExt as _, Patch, PatchParams};
+use kube::config::KubeConfigOptions;
+use kube::core::Status;
+use kube::{Api, Client, Config};
+use mig_model::Labels;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::{Source, Standing, Trouble, becomes};
+
+/// As the API server knows us.
+const MANAGER: &str = "mig-agent";
+/// NVIDIA's gpu-feature-discovery (GFD) is there where this is. It says when GFD started, so its value does not tell
+/// whether GFD still runs.
+const GFDS: &str = "nvidia.com/gfd.timestamp";
+const PATIENCE: Duration = Duration::from_secs(10);
+const CONNECT: Duration = Duration::from_secs(5);
+/// A look at the own node costs the API server something too: so many times as seldom as at the GPUs.
+const SELDOM: u32 = 60;
+const MOST_SELDOM: Duration = Duration::from_secs(3600);
+
+pub(super) async fn keep(
+    name: String,
+    mut source: Source,
+    check: Duration,
+    standing: &watch::Sender<Standing>,
+    stop: &CancellationToken,
+) {
+    let check = check.saturating_mul(SELDOM).min(MOST_SELDOM);
+    let mut node = OwnNode { name, api: None, applied: None, left_to_others: BTreeSet::new() };
+    let mut failures = Failures::default();
+    // Labels stay when we go: a rollout must not take them away for a moment.
+    while !stop.is_cancelled() {
+        let Some(labels) = source.labels() else {
+            stop.run_until_cancelled(source.news()).await;
+            continue;
+        };
+        let outcome = tokio::select! {
+            () = stop.cancelled() => return,
+            outcome = node.settle(&labels) => outcome,
+        };
+        let pause = match outcome {
+            Ok(now) => {
+                failures.end(standing);
+                tell(&node.name, standing, now);
+                // Agents that were started at once shall not ask at once for ever.
+                check.mul_f32(0.8 + 0.4 * fastrand::f32())
+            }
+            Err(trouble) => {
+                // Built anew next time: what it was built from may have been wrong.
+                node.api = None;
+                failures.add(&trouble, standing)
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = source.news(), if failures.told.is_empty() => {}
+            () = sleep(pause) => {}
+        }
+    }
+}
+
+fn tell(name: &str, standing: &watch::Sender<Standing>, now: Standing) {
+    if !becomes(standing, now) {
+        return;
+    }
+    match now {
+        Standing::Others => tracing::info!(
+            "no labels: NVIDIA's gpu-feature-discovery writes them (the node has {GFDS}); ours begin when it is gone"
+        ),
+        Standing::Written(count) => tracing::info!(labels = count, "labels are on the node {name}"),
+        Standing::Waiting | Standing::NoFolder | Standing::Failing(_) => {}
+    }
+}
+
+/// Troubles since the last success. Each is told once, and the API server is left alone ever longer.
+#[derive(Default)]
+struct Failures {
+    told: BTreeSet<&'static str>,
+    backoff: Option<ExponentialBackoff>,
+}
+
+impl Failures {
+    fn add(&mut self, trouble: &Trouble, standing: &watch::Sender<Standing>) -> Duration {
+        becomes(standing, Standing::Failing(trouble.kind));
+        if self.told.insert(trouble.kind) {
+            tracing::warn!("labels are not written: {trouble}; all else goes on, and it is tried again");
+        }
+        let longest = Duration::from_secs(150);
+        let backoff = ExponentialBuilder::new().with_max_delay(longest).without_max_times().with_jitter();
+        self.backoff.get_or_insert_with(|| backoff.build()).next().unwrap_or(longest)
+    }
+
+    fn end(&mut self, standing: &watch::Sender<Standing>) {
+        if !self.told.is_empty() {
+            *self = Self::default();
+            becomes(standing, Standing::Waiting);
+        }
+    }
+}
+
+struct OwnNode {
+    name: String,
+    api: Option<Api<Node>>,
+    /// What was asked for last.
+    applied: Option<Labels>,
+    /// Labels that somebody else has set to something else.
+    left_to_others: BTreeSet<String>,
+}
+
+impl OwnNode {
+    async fn settle(&mut self, labels: &Labels) -> Result<Standing, Trouble> {
+        let api = match &self.api {
+            Some(api) => api.clone(),
+            None => self.api.insert(Api::all(client().await?)).clone(),
+        };
+        let before = self.asked(api.get_metadata(&self.name)).await?.metadata.labels.unwrap_or_default();
+        if before.contains_key(GFDS) {
+            self.apply(&api, &Labels::new()).await?;
+            return Ok(Standing::Others);
+        }
+        // What others keep is asked for again once they let go of it.
+        let is_due = |(name, value): (&String, &String)| match before.get(name) {
+            Some(found) => found != value && !self.left_to_others.contains(name),
+            None => true,
+        };
+        if self.applied.as_ref() != Some(labels) || labels.iter().any(is_due) {
+            self.apply(&api, labels).await?;
+        }
+        Ok(Standing::Written(labels.len() - self.left_to_others.len()))
+    }
+
+    /// Makes these our labels, and takes away what else was ours; but not what others have set.
+    async fn apply(&mut self, api: &Api<Node>, labels: &Labels) -> Result<(), Trouble> {
+        if labels.is_empty() && self.applied.as_ref().is_some_and(Labels::is_empty) {
+            return Ok(());
+        }
+        let mut ours = labels.clone();
+        let mut others = BTreeSet::new();
+        loop {
+            let metadata =
+                ObjectMeta { name: Some(self.name.clone()), labels: Some(ours.clone()), ..ObjectMeta::default() };
+            let patch = Patch::Apply(metadata.into_request_partial::<Node>());
+            let parameters = PatchParams::apply(MANAGER);
+            let answer = timeout(PATIENCE, api.patch_metadata(&self.name, &parameters, &patch)).await;
+            match answer.map_err(|_| hung())? {
+                Ok(_) => break,
+                Err(kube::Error::Api(status)) if status.code == 409 => {
+                    let disputed = disputed(&status);
+                    let known = ours.len();
+                    ours.retain(|name, _| !disputed.contains(name));
+                    // Each round takes some away, so there is an end.
+                    if ours.len() == known {
+                        return Err(self.refused(&kube::Error::Api(status)));
+                    }
+                    others.extend(disputed);
+                }
+                Err(error) => return Err(self.refused(&error)),
+            }
+        }
+        for name in others.difference(&self.left_to_others) {
+            tracing::warn!("the label {name} of the node {} is somebody else's: it is left as it is", self.name);
+        }
+        self.left_to_others = others;
+        self.applied = Some(labels.clone());
+        Ok(())
+    }
+
+    async fn asked(
+        &self,
+        answer: impl Future<Output = kube::Result<PartialObjectMeta<Node>>>,
+    ) -> Result<PartialObjectMeta<Node>, Trouble> {
+        timeout(PATIENCE, answer).await.map_err(|_| hung())?.map_err(|error| self.refused(&error))
+    }
+
+    fn refused(&self, error: &kube::Error) -> Trouble {
+        let name = &self.name;
+        let kube::Error::Api(status) = error else { return Trouble { kind: "Unreachable", message: chain(error) } };
+        let said = if status.message.is_empty() { &status.reason } else { &status.message };
+        let (kind, advice) = match status.code {
+            401 => ("Unauthorized", "the service account's token is not accepted".to_owned()),
+            403 => (
+                "Forbidden",
+                "give its service account get and patch on nodes (docs/labels.md), or use --node-labels=feature-file"
+                    .to_owned(),
+            ),
+            404 => ("NoSuchNode", format!("--node-name {name} must be the Node's own name")),
+            409 => ("Conflict", "somebody else changes the node".to_owned()),
+            429 | 500.. => ("ServerError", "the API server has troubles of its own".to_owned()),
+            _ => ("Refused", "this API server takes no such request".to_owned()),
+        };
+        Trouble { kind, message: format!("the API server answers {}: {said} ({advice})", status.code) }
+    }
+}
+
+/// The labels that others set, of those that were refused.
+fn disputed(status: &Status) -> BTreeSet<String> {
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    let fields = causes.filter(|cause| cause.reason == "FieldManagerConflict").map(|cause| cause.field.as_str());
+    fields.filter_map(|field| field.strip_prefix(".metadata.labels.")).map(str::to_owned).collect()
+}
+
+fn hung() -> Trouble {
+    let seconds = PATIENCE.as_secs();
+    Trouble { kind: "Hung", message: format!("the API server has not answered for {seconds} s") }
+}
+
+/// As a pod's service account, or as the file says that KUBECONFIG names.
+async fn client() -> Result<Client, Trouble> {
+    let wrong = |message: String| Trouble { kind: "Credentials", message };
+    let mut config = if std::env::var_os("KUBECONFIG").is_some() {
+        let config = Config::from_kubeconfig(&KubeConfigOptions::default()).await;
+        config.map_err(|error| wrong(format!("unable to use the file that KUBECONFIG names: {}", chain(&error))))?
+    } else {
+        Config::incluster().map_err(|error| {
+            wrong(format!(
+                "no way to the API server: {} (in a pod, automountServiceAccountToken must be true; elsewhere KUBECONFIG must name a file)",
+                chain(&error)
+            ))
+        })?
+    };
+    config.connect_timeout = Some(CONNECT);
+    config.read_timeout = Some(PATIENCE);
+    // We have a patience of our own.
+    config.default_retry = false;
+    Client::try_from(config).map_err(|error| wrong(format!("unable to talk to the API server: {}", chain(&error))))
+}
+
+/// An error and what it came from. Some repeat in their own words what they came from.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let words = error.to_string();
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        source = error.source();
+    }
+    text
+}
