@@ -11,7 +11,7 @@ deny := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mig-agent/cargo-deny-$(deny_versi
 
 .PHONY: help
 help: ## What there is
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: rust ## The main job, on a fake driver and a simulated kubelet; needs nothing but Rust
@@ -33,6 +33,19 @@ contract: rust ## What NVML does, tried on a real library (LIBRARY=/path/libnvid
 .PHONY: e2e
 e2e: rust ## The suite on a real Kubernetes (PROVIDER=local, kind or existing; needs root for local)
 	@tests/e2e/run
+
+.PHONY: image
+image: ## The images mig-agent and fake-nvml, as archives in target/image/ (IMAGE=, FAKE_IMAGE=, TAG=, BUILDER=, RUNTIME=)
+	@deploy/image/build
+
+.PHONY: image-test
+image-test: rust image ## The images looked into and run (needs root)
+	@command -v runc >/dev/null || { echo "runc is missing (Debian: apt-get install runc)" >&2; exit 1; }
+	@cargo test --locked -p image
+
+.PHONY: image-reproducible
+image-reproducible: ## Two builds of HEAD from two clean clones, compared (two whole builds: many minutes)
+	@deploy/image/reproducible
 
 .PHONY: chart
 chart: rust ## The chart: by helm 3 and 4, and on a real API server (SNAPSHOTS=overwrite writes tests/chart/snapshots and deploy/)
