@@ -95,6 +95,22 @@ fn every_crate_that_is_in_a_program_is_named_with_its_licence() {
 }
 
 #[test]
+fn each_goes_by_one_name() {
+    for name in IMAGES {
+        let image = Archive::open(name).unwrap();
+        assert_eq!(image.names().len(), 1, "{:?}", image.names());
+        assert!(
+            image
+                .names()
+                .iter()
+                .all(|full| full.contains(&format!("/{name}:")) || full.starts_with(&format!("{name}:"))),
+            "{:?}",
+            image.names()
+        );
+    }
+}
+
+#[test]
 fn the_labels_say_what_it_is() {
     for name in IMAGES {
         let labels = Archive::open(name).unwrap().config.config.labels;

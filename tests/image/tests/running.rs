@@ -58,6 +58,7 @@ fn migctl_plans_without_a_gpu() {
 fn there_is_no_shell() {
     let ended = run("mig-agent", "/bin/sh", &["-c", "true"]);
     assert_ne!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.complained.contains("no such file or directory"), "{}", ended.complained);
 }
 
 /// A node's folders, the fake driver's container in one of them and a kubelet in the other.
