@@ -12,7 +12,7 @@ pub use error::{CallError, causes};
 pub use paths::KubeletPaths;
 pub use podresources_client::{Holding, list_holdings};
 pub use registration::{API_VERSION, Registration, register};
-pub use socket::SocketIdentity;
+pub use socket::{SocketIdentity, is_plugin};
 pub use watch::{DirectoryLost, DirectoryState, watch_directory};
 
 /// `v1beta1`, the device-plugin API, generated from `proto/deviceplugin.proto`.

@@ -2,51 +2,15 @@
 
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use mig_device_plugin::Status;
 use mig_nvml::{DriverState, View};
-use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
-use tokio::time::{sleep, timeout};
-
-/// Probes and people need a handful. More wait, so that idle ones do not take the descriptors that the kubelet needs.
-const MOST_CONNECTIONS: usize = 64;
-/// A request's head comes at once, or never.
-const HEAD_DEADLINE: Duration = Duration::from_secs(2);
-/// For one connection in all: everything that is answered here is a few lines long.
-const CONNECTION_DEADLINE: Duration = Duration::from_secs(30);
-/// After an accept that failed, usually for want of descriptors.
-const PAUSE: Duration = Duration::from_millis(200);
-
-/// Answers for as long as it is polled.
-pub(crate) async fn serve(listener: TcpListener, router: Router) {
-    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
-    loop {
-        // The semaphore is never closed.
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        let Ok((stream, _)) = listener.accept().await else {
-            sleep(PAUSE).await;
-            continue;
-        };
-        let service = TowerToHyperService::new(router.clone());
-        tokio::spawn(async move {
-            let mut http = http1::Builder::new();
-            http.timer(TokioTimer::new()).header_read_timeout(HEAD_DEADLINE);
-            // A client that misbehaves is its own problem.
-            let _ = timeout(CONNECTION_DEADLINE, http.serve_connection(TokioIo::new(stream), service)).await;
-            drop(place);
-        });
-    }
-}
+use tokio::sync::watch;
 
 #[derive(Clone)]
 pub(crate) struct Known {

@@ -3,6 +3,7 @@
 mod args;
 mod http;
 mod labels;
+mod listener;
 mod offers;
 mod run;
 mod telemetry;

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::args::Args;
 use crate::labels::{self, Destination, NodeLabels};
-use crate::{http, offers};
+use crate::{http, listener, offers};
 
 /// Runs until a signal comes or a part fails.
 pub(crate) fn to_the_end(args: &Args) -> anyhow::Result<()> {
@@ -69,7 +69,7 @@ async fn serve(
         .map(|settings| tokio::spawn(labels::keep(settings, details, Arc::clone(&status), standing, stop.clone())));
 
     let router = http::router(http::Known { views, status });
-    parts.spawn(named("HTTP", http::serve(listener, router)));
+    parts.spawn(named("HTTP", listener::serve(listener, router)));
 
     let failure = tokio::select! {
         // First: told to stop, the fleet ends at the same moment.

@@ -9,6 +9,7 @@
 //!
 //! Takes snapshots, never NVML, and never waits for one: Allocate is a lookup in the latest roster.
 
+mod callers;
 mod cdi;
 mod container;
 mod fleet;
@@ -16,8 +17,10 @@ mod follow;
 mod metrics;
 mod mixture;
 mod outlet;
+mod pause;
 mod preference;
 mod prepare;
+mod rival;
 mod roster;
 mod server;
 mod service;

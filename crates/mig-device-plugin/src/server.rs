@@ -1,36 +1,39 @@
 //! One resource's socket: serve, register, and start over when the kubelet does.
 //!
 //! ```text
-//!   wait for kubelet.sock -> bind, serve -> Register -> stream opens: registered
-//!            ^                                               |
-//!            |     new kubelet.sock, our socket gone, or the stream ended
-//!            +---- end our streams, stop the server <--------+
+//!   wait for kubelet.sock -> nobody else has it -> bind, serve -> Register -> stream opens: registered
+//!            ^                                                                    |
+//!            |              new kubelet.sock, our socket gone, the stream ended, or another plugin came and went
+//!            +---- end our streams, stop the server <-----------------------------+
 //! ```
 //! A kubelet that still reads an old stream when a plugin registers anew takes the new one down with it, so the old
-//! server is gone before the next Register.
+//! server is gone before the next Register. For the same reason a registration that another plugin has taken over is held
+//! until that one goes.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use kubelet::deviceplugin::device_plugin_server::DevicePluginServer;
-use kubelet::{CallError, DirectoryState, KubeletPaths, Registration, SocketIdentity, causes, register};
+use kubelet::{CallError, DirectoryState, KubeletPaths, Registration, SocketIdentity, causes, is_plugin, register};
 use tokio::net::UnixListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
-use tokio_stream::wrappers::UnixListenerStream;
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 
+use crate::callers::admit;
 use crate::outlet::Outlet;
-use crate::service::{PluginService, options};
+use crate::pause::{Pause, Setback};
+use crate::rival;
+use crate::service::{Contact, PluginService, note_caller, options};
 use crate::status::Status;
 
-/// A socket file appears a moment before its kubelet listens.
-const FIRST_RETRY: Duration = Duration::from_millis(2);
-const LAST_RETRY: Duration = Duration::from_secs(2);
 /// A kubelet opens its stream within milliseconds of Register.
 const STREAM_DEADLINE: Duration = Duration::from_secs(5);
 /// Streams end at once when told to; what is left after this is cut off.
@@ -39,8 +42,13 @@ const STOP_DEADLINE: Duration = Duration::from_millis(500);
 const READING_DEADLINE: Duration = Duration::from_secs(1);
 /// Where podresources has no socket at all, it may come a moment later, or not be mounted here.
 const ABSENCE_DEADLINE: Duration = Duration::from_millis(250);
-/// A registration that held this long was a good one, and the next failure starts with the shortest pause again.
-const GOOD: Duration = Duration::from_secs(10);
+/// Between looks at a plugin that is in the way.
+const SHORTEST_LOOK: Duration = Duration::from_millis(50);
+/// The kubelet's longest request names every device of a resource: this is room for six thousand.
+const LONGEST_REQUEST: usize = 256 << 10;
+/// The kubelet has a stream and a call or two under way.
+const MOST_CALLS: u32 = 32;
+const LONGEST_HEADERS: u32 = 8 << 10;
 
 /// What each resource's server needs.
 pub(crate) struct Serving {
@@ -70,8 +78,22 @@ enum Obstacle {
     StreamEnded,
     #[error("somebody has removed the agent's socket")]
     SocketLost,
-    #[error("another has taken the place of the agent's socket: does a second mig-agent run on this node?")]
-    SocketTaken,
+    #[error(
+        "another mig-agent serves {socket}, or took its place: this node has two, and this one leaves the resource to it (uninstall one of the two releases, or keep them apart by nodeSelector)"
+    )]
+    SocketTaken { socket: String },
+    #[error(
+        "another device plugin offers it: {socket} answers in {}. Of two owners of one name the kubelet serves neither for long, so this agent leaves it alone until that plugin is gone (take it off this node: NVIDIA's chart by nodeSelector, the GPU operator's by devicePlugin.enabled=false, GKE's by the node's label gke-no-default-nvidia-gpu-device-plugin=true)",
+        directory.display()
+    )]
+    Owned { socket: String, directory: PathBuf },
+    #[error("the other device plugin is gone")]
+    OwnerGone,
+    #[error(
+        "the kubelet closes the list's stream again and again, though it goes on itself: another device plugin seems to register this name, and this agent tries ever more seldom (in {}: {others})",
+        directory.display()
+    )]
+    Expelled { others: String, directory: PathBuf },
     #[error("the kubelet has started anew")]
     KubeletRestarted,
 }
@@ -86,8 +108,20 @@ impl Obstacle {
             Self::NoStream => "NoStream",
             Self::StreamEnded => "StreamEnded",
             Self::SocketLost => "SocketLost",
-            Self::SocketTaken => "SocketTaken",
+            Self::SocketTaken { .. } => "SocketTaken",
+            Self::Owned { .. } => "Owned",
+            Self::OwnerGone => "OwnerGone",
+            Self::Expelled { .. } => "Expelled",
             Self::KubeletRestarted => "KubeletRestarted",
+        }
+    }
+
+    fn setback(&self) -> Setback {
+        match self {
+            Self::KubeletRestarted | Self::OwnerGone => Setback::None,
+            Self::SocketTaken { .. } | Self::Owned { .. } => Setback::Taken,
+            Self::StreamEnded | Self::NoStream | Self::Expelled { .. } => Setback::Expelled,
+            Self::NoKubelet(_) | Self::Bind { .. } | Self::Register(_) | Self::SocketLost => Setback::Failure,
         }
     }
 }
@@ -95,7 +129,7 @@ impl Obstacle {
 /// Keeps one resource registered until told to stop.
 pub(crate) async fn keep_registered(serving: Serving) {
     let Serving { outlet, paths, mut directory, status, stop } = serving;
-    let mut retry = FIRST_RETRY;
+    let mut pause = Pause::default();
     loop {
         // The first look at the directory may still be to come.
         let looked = directory.wait_for(|state| state.changes > 0).await.map(|state| state.kubelet);
@@ -121,24 +155,41 @@ pub(crate) async fn keep_registered(serving: Serving) {
         outlet.refresh();
         let began = Instant::now();
         let session = Session { outlet: &outlet, paths: &paths, status: &status, stop: &stop, kubelet };
-        let obstacle = match session.run(&mut directory).await {
+        let mut obstacle = match session.run(&mut directory).await {
             Ok(()) => return,
             Err(obstacle) => obstacle,
         };
+        let setback = obstacle.setback();
+        let rest = pause.after(setback, began.elapsed());
+        if setback == Setback::Expelled && pause.is_a_fight() {
+            let directory = paths.device_plugins();
+            obstacle = Obstacle::Expelled { others: rival::others(&directory), directory };
+        }
         note(&status, &outlet, &obstacle);
-        if matches!(obstacle, Obstacle::SocketTaken) {
-            // Whoever it is would do the same to us.
-            retry = LAST_RETRY;
-        } else if began.elapsed() >= GOOD {
-            retry = FIRST_RETRY;
+        if setback == Setback::Taken {
+            // What is gone may leave its socket behind, so this looks from time to time.
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = next_look(&mut directory, rest) => {}
+            }
+            continue;
         }
         // A new kubelet is worth an attempt at once.
         let renewed = directory.wait_for(|state| state.kubelet.is_some_and(|now| now != kubelet));
         tokio::select! {
             () = stop.cancelled() => return,
-            () = sleep(retry) => retry = (retry * 2).min(LAST_RETRY),
-            _ = renewed => retry = FIRST_RETRY,
+            () = sleep(rest) => {}
+            _ = renewed => pause = Pause::default(),
         }
+    }
+}
+
+/// After a pause, or when something has changed in the directory, though not at every change: some come by the hundred.
+async fn next_look(directory: &mut watch::Receiver<DirectoryState>, pause: Duration) {
+    sleep(SHORTEST_LOOK).await;
+    // Without a directory to watch, the pause remains.
+    if let Ok(Err(_)) = timeout(pause, directory.changed()).await {
+        sleep(pause).await;
     }
 }
 
@@ -148,7 +199,7 @@ fn note(status: &Status, outlet: &Outlet, obstacle: &Obstacle) {
     outlet.meter.obstructed(obstacle.reason());
     if status.obstructed(&outlet.resource, &why) {
         match obstacle {
-            Obstacle::KubeletRestarted | Obstacle::StreamEnded | Obstacle::SocketLost => {
+            Obstacle::KubeletRestarted | Obstacle::StreamEnded | Obstacle::SocketLost | Obstacle::OwnerGone => {
                 tracing::info!(resource = %outlet.resource, "registering again: {why}");
             }
             _ => tracing::warn!(resource = %outlet.resource, "not registered: {why}"),
@@ -170,23 +221,35 @@ impl Session<'_> {
     async fn run(&self, directory: &mut watch::Receiver<DirectoryState>) -> Result<(), Obstacle> {
         // Changes up to here are known; what comes after, our own socket included, is looked at.
         directory.mark_unchanged();
+        if let Some(obstacle) = self.rival().await {
+            return Err(obstacle);
+        }
         let endpoint = format!("mig-agent-{}.sock", self.outlet.resource.name());
-        let Socket { listener, guard } = Socket::bind(self.paths.device_plugins(), &endpoint)?;
-        let streams = watch::Sender::new(0);
-        let ends = CancellationToken::new();
-        let service = PluginService::new(Arc::clone(self.outlet), streams.clone(), ends.clone());
-        let down = ends.clone();
+        let Socket { listener, guard } = Socket::bind(self.paths.device_plugins(), &endpoint).await?;
+        let contact = Arc::new(Contact::default());
+        let service = PluginService::new(Arc::clone(self.outlet), Arc::clone(&contact));
+        let ends = contact.stop.clone();
+        // The last word: callers that say nothing do not notice that the server wants to stop.
+        let cut = CancellationToken::new();
+        let (callers, incoming) = mpsc::channel(1);
+        tokio::spawn(admit(listener, callers, cut.clone()));
         let server: JoinHandle<_> = tokio::spawn(async move {
-            let incoming = UnixListenerStream::new(listener);
+            let service = DevicePluginServer::new(service).max_decoding_message_size(LONGEST_REQUEST);
             Server::builder()
-                .serve_with_incoming_shutdown(DevicePluginServer::new(service), incoming, down.cancelled_owned())
+                .max_concurrent_streams(MOST_CALLS)
+                .http2_max_header_list_size(LONGEST_HEADERS)
+                .serve_with_incoming_shutdown(
+                    InterceptedService::new(service, note_caller),
+                    ReceiverStream::new(incoming),
+                    ends.cancelled_owned(),
+                )
                 .await
         });
         let outcome = tokio::select! {
             () = self.stop.cancelled() => Ok(()),
-            obstacle = self.register_and_watch(endpoint, &guard, streams.subscribe(), directory) => Err(obstacle),
+            obstacle = self.register_and_watch(endpoint, &guard, &contact, directory) => Err(obstacle),
         };
-        ends.cancel();
+        contact.stop.cancel();
         let abort = server.abort_handle();
         match timeout(STOP_DEADLINE, server).await {
             Ok(Ok(Err(error))) => {
@@ -195,21 +258,33 @@ impl Session<'_> {
             Ok(_) => {}
             Err(_) => abort.abort(),
         }
+        cut.cancel();
         drop(guard);
         outcome
+    }
+
+    /// Another plugin that has the resource.
+    async fn rival(&self) -> Option<Obstacle> {
+        let directory = self.paths.device_plugins();
+        let socket = rival::find(&directory, &self.outlet.resource).await?;
+        Some(Obstacle::Owned { socket, directory })
     }
 
     async fn register_and_watch(
         &self,
         endpoint: String,
         guard: &SocketGuard,
-        mut streams: watch::Receiver<usize>,
+        contact: &Contact,
         directory: &mut watch::Receiver<DirectoryState>,
     ) -> Obstacle {
+        let mut streams = contact.streams.subscribe();
         let registration =
             Registration { endpoint, resource_name: self.outlet.resource.to_string(), options: options() };
         let registered = async {
-            register(&self.paths.registration_socket(), registration).await?;
+            contact.registering.store(true, Ordering::Relaxed);
+            let answer = register(&self.paths.registration_socket(), registration).await;
+            contact.registering.store(false, Ordering::Relaxed);
+            answer?;
             match timeout(STREAM_DEADLINE, streams.wait_for(|open| *open > 0)).await {
                 Ok(Ok(_)) => Ok(()),
                 _ => Err(Obstacle::NoStream),
@@ -226,19 +301,37 @@ impl Session<'_> {
         self.status.serving(&self.outlet.resource);
         self.outlet.meter.registered();
         tracing::info!(resource = %self.outlet.resource, "registered");
+        let mut pause = Pause::default();
+        let mut yielded = false;
         loop {
+            let look = async {
+                if yielded {
+                    next_look(directory, pause.after(Setback::Taken, Duration::ZERO)).await;
+                } else {
+                    let _ = directory.changed().await;
+                }
+            };
             tokio::select! {
                 _ = streams.wait_for(|open| *open == 0) => return Obstacle::StreamEnded,
-                changed = directory.changed() => {
-                    let kubelet = directory.borrow_and_update().kubelet;
-                    if changed.is_err() || kubelet.is_some_and(|kubelet| kubelet != self.kubelet) {
-                        return Obstacle::KubeletRestarted;
-                    }
-                    if !guard.is_in_place() {
-                        let taken = SocketIdentity::of(&guard.path).is_some();
-                        return if taken { Obstacle::SocketTaken } else { Obstacle::SocketLost };
-                    }
+                () = look => {}
+            }
+            let watched = directory.has_changed().is_ok();
+            let kubelet = directory.borrow_and_update().kubelet;
+            if !watched || kubelet.is_some_and(|kubelet| kubelet != self.kubelet) {
+                return Obstacle::KubeletRestarted;
+            }
+            if !guard.is_in_place() {
+                return guard.loss();
+            }
+            match self.rival().await {
+                // It has come after us, and has the resource now. Our stream stays open, see above, and says nothing.
+                Some(obstacle) if !yielded => {
+                    yielded = true;
+                    contact.silent.cancel();
+                    note(self.status, self.outlet, &obstacle);
                 }
+                None if yielded => return Obstacle::OwnerGone,
+                _ => {}
             }
         }
     }
@@ -250,11 +343,11 @@ struct Socket {
 }
 
 impl Socket {
-    fn bind(directory: PathBuf, file: &str) -> Result<Self, Obstacle> {
+    async fn bind(directory: PathBuf, file: &str) -> Result<Self, Obstacle> {
         let path = directory.join(file);
         // A socket that answers is not a leftover.
-        if std::os::unix::net::UnixStream::connect(&path).is_ok() {
-            return Err(Obstacle::SocketTaken);
+        if is_plugin(&path).await {
+            return Err(Obstacle::SocketTaken { socket: file.to_owned() });
         }
         let bound = remove_stale(&path).and_then(|()| UnixListener::bind(&path));
         let listener = bound.map_err(|source| Obstacle::Bind { directory, source })?;
@@ -280,6 +373,12 @@ struct SocketGuard {
 impl SocketGuard {
     fn is_in_place(&self) -> bool {
         self.identity.is_some() && SocketIdentity::of(&self.path) == self.identity
+    }
+
+    /// What has become of it.
+    fn loss(&self) -> Obstacle {
+        let socket = self.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if SocketIdentity::of(&self.path).is_some() { Obstacle::SocketTaken { socket } } else { Obstacle::SocketLost }
     }
 }
 

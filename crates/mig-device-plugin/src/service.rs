@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use kubelet::deviceplugin as wire;
@@ -12,6 +13,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
+use crate::callers::Caller;
 use crate::outlet::Outlet;
 use crate::preference;
 use crate::roster::{Entry, Roster};
@@ -19,16 +21,38 @@ use crate::roster::{Entry, Roster};
 /// The server's side of one registration.
 pub(crate) struct PluginService {
     outlet: Arc<Outlet>,
-    /// How many ListAndWatch streams are open.
-    streams: watch::Sender<usize>,
+    contact: Arc<Contact>,
+}
+
+/// What the server and those who watch over its registration tell each other.
+#[derive(Default)]
+pub(crate) struct Contact {
+    /// How many ListAndWatch streams of the kubelet's are open. Those of others tell nothing of the registration.
+    pub(crate) streams: watch::Sender<usize>,
+    /// The kubelet is being asked to register the resource: who asks for the options meanwhile is the kubelet.
+    pub(crate) registering: AtomicBool,
+    /// Another plugin has the resource: a list from here would replace that one's.
+    pub(crate) silent: CancellationToken,
     /// Ends the streams, which never end by themselves.
-    stop: CancellationToken,
+    pub(crate) stop: CancellationToken,
 }
 
 impl PluginService {
-    pub(crate) fn new(outlet: Arc<Outlet>, streams: watch::Sender<usize>, stop: CancellationToken) -> Self {
-        Self { outlet, streams, stop }
+    pub(crate) fn new(outlet: Arc<Outlet>, contact: Arc<Contact>) -> Self {
+        Self { outlet, contact }
     }
+}
+
+/// Remembers that a connection is used for what it is there for.
+pub(crate) fn note_caller(request: Request<()>) -> Result<Request<()>, Status> {
+    if let Some(caller) = caller(&request) {
+        caller.asks();
+    }
+    Ok(request)
+}
+
+fn caller<T>(request: &Request<T>) -> Option<&Arc<Caller>> {
+    request.extensions().get()
 }
 
 /// What the kubelet may call.
@@ -42,29 +66,37 @@ pub(crate) fn options() -> wire::DevicePluginOptions {
 impl DevicePlugin for PluginService {
     async fn get_device_plugin_options(
         &self,
-        _: Request<wire::Empty>,
+        request: Request<wire::Empty>,
     ) -> Result<Response<wire::DevicePluginOptions>, Status> {
+        if let Some(caller) = caller(&request).filter(|_| self.contact.registering.load(Ordering::Relaxed)) {
+            caller.is_recognised();
+        }
         Ok(Response::new(options()))
     }
 
     type ListAndWatchStream = ReceiverStream<Result<wire::ListAndWatchResponse, Status>>;
 
-    async fn list_and_watch(&self, _: Request<wire::Empty>) -> Result<Response<Self::ListAndWatchStream>, Status> {
+    async fn list_and_watch(
+        &self,
+        request: Request<wire::Empty>,
+    ) -> Result<Response<Self::ListAndWatchStream>, Status> {
         let (sender, receiver) = mpsc::channel(1);
         let rosters = self.outlet.subscribe();
-        self.streams.send_modify(|open| *open += 1);
-        let (streams, stop, outlet) = (self.streams.clone(), self.stop.clone(), Arc::clone(&self.outlet));
+        let outlet = Arc::clone(&self.outlet);
+        let contact = Arc::clone(&self.contact);
+        let counted = usize::from(caller(&request).is_none_or(|caller| caller.is_kubelet()));
+        contact.streams.send_modify(|open| *open += counted);
         outlet.meter.streams.inc();
         tokio::spawn(async move {
             tokio::select! {
-                () = stop.cancelled() => {}
+                () = contact.stop.cancelled() => {}
                 () = sender.closed() => {}
-                () = send_lists(rosters, &sender, &outlet.meter.lists) => {}
+                () = send_lists(rosters, &sender, &contact.silent, &outlet.meter.lists) => {}
             }
             outlet.meter.streams.dec();
             // Our end first. When the kubelet reads it is not known here: the server waits for its connections to close.
             drop(sender);
-            streams.send_modify(|open| *open -= 1);
+            contact.streams.send_modify(|open| *open -= counted);
         });
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
@@ -175,6 +207,7 @@ fn shown(id: &str) -> String {
 async fn send_lists(
     mut rosters: watch::Receiver<Arc<Roster>>,
     sender: &mpsc::Sender<Result<wire::ListAndWatchResponse, Status>>,
+    silent: &CancellationToken,
     sent: &Counter,
 ) {
     loop {
@@ -183,8 +216,12 @@ async fn send_lists(
             return;
         }
         sent.inc();
-        if rosters.changed().await.is_err() {
-            return;
+        tokio::select! {
+            // The stream stays open: its end would take the other plugin's registration with it.
+            () = silent.cancelled() => return std::future::pending().await,
+            changed = rosters.changed() => if changed.is_err() {
+                return;
+            },
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::{
     What, admission,
     life::{self, Life},
     node::Node,
+    registration,
 };
 
 /// A simulated kubelet and the node that it runs on. The node outlives stops and starts of the kubelet.
@@ -106,6 +107,17 @@ impl Kubelet {
     /// Makes `device-plugins` again, empty: without a kubelet.sock until the next start.
     pub fn recreate_directory(&self) -> io::Result<()> {
         fs::create_dir_all(self.node.device_plugins())
+    }
+
+    /// Lets go of a resource's plugin and hangs up on it, as when another one has registered the name. False if none is
+    /// connected.
+    pub fn hang_up(&self, resource: &str) -> bool {
+        let mut state = self.node.lock();
+        let client = state.clients.get(resource).cloned();
+        client.is_some_and(|client| {
+            registration::disconnect(&self.node, &mut state, resource, &client);
+            true
+        })
     }
 
     // === What it knows ===

@@ -152,7 +152,11 @@ impl Node {
     }
 
     pub(crate) fn agent_with(&self, library: &Path, arguments: &[&str]) -> Agent {
-        let log = self.path("agent.log");
+        Agent::start(self.agent_command(library, arguments), self.path("agent.log"))
+    }
+
+    /// How the agent is started.
+    pub(crate) fn agent_command(&self, library: &Path, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mig-agent"));
         command
             .env_clear()
@@ -166,7 +170,7 @@ impl Node {
             .arg("--kubelet-root")
             .arg(self.kubelet_root())
             .args(arguments);
-        Agent::start(command, log)
+        command
     }
 }
 
@@ -181,6 +185,11 @@ impl Agent {
         let stderr = File::create(&log).unwrap();
         let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).spawn().unwrap();
         Self { process, log }
+    }
+
+    /// Its number.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
     }
 
     pub(crate) fn log(&self) -> String {
@@ -222,6 +231,11 @@ impl Agent {
             assert!(Instant::now() < deadline, "/readyz: {status}: {body}\n{}", self.log());
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// Where the system tells of it.
+    pub(crate) fn in_proc(&self, file: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/{file}", self.process.id()))
     }
 
     pub(crate) fn send(&self, signal: rustix::process::Signal) {

@@ -17,7 +17,7 @@ fn service(devices: &[Offered]) -> PluginService {
     let usage = Arc::new(Usage::new(ResourceDomain::default(), settle));
     let outlet = Arc::new(Outlet::new(resource, container, usage, settle, meter));
     outlet.update(devices);
-    PluginService::new(outlet, watch::Sender::new(0), CancellationToken::new())
+    PluginService::new(outlet, Arc::default())
 }
 
 async fn allocate(service: &PluginService, containers: &[&[&str]]) -> Result<Vec<String>, Status> {
@@ -66,7 +66,7 @@ async fn a_bad_request_is_refused_with_its_reason() {
 #[tokio::test]
 async fn a_stream_counts_until_it_is_told_to_end() {
     let service = service(&[device("MIG-a", "GPU-0")]);
-    let mut streams = service.streams.subscribe();
+    let mut streams = service.contact.streams.subscribe();
     let mut lists = service.list_and_watch(Request::new(wire::Empty {})).await.unwrap().into_inner();
     assert_eq!(*streams.borrow_and_update(), 1);
     let next = async |lists: &mut ReceiverStream<Result<wire::ListAndWatchResponse, Status>>| {
@@ -75,7 +75,7 @@ async fn a_stream_counts_until_it_is_told_to_end() {
     assert_eq!(next(&mut lists).await, Some(1));
     service.outlet.update(&[device("MIG-a", "GPU-0"), device("MIG-b", "GPU-0")]);
     assert_eq!(next(&mut lists).await, Some(2));
-    service.stop.cancel();
+    service.contact.stop.cancel();
     assert_eq!(next(&mut lists).await, None);
     streams.wait_for(|open| *open == 0).await.unwrap();
 }
