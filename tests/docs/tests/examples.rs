@@ -138,6 +138,14 @@ fn every_manifest_is_linked_to_and_is_the_one_that_is_shown() {
 }
 
 #[test]
+fn every_platform_of_the_chart_is_in_the_table() {
+    let page = Page::read("docs/install.md");
+    for file in repository::files("charts/mig-agent/examples", "yaml") {
+        assert!(page.links.iter().any(|(_, link)| *link == format!("../{file}")), "install.md has no link to {file}");
+    }
+}
+
+#[test]
 fn what_is_called_yaml_or_json_is() {
     for page in Page::all() {
         for fence in &page.fences {
