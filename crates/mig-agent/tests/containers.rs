@@ -6,7 +6,7 @@ mod node;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::unix::fs::{FileTypeExt as _, symlink};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -222,6 +222,7 @@ async fn device_nodes_are_those_of_the_slice_and_missing_ones_are_made() {
     for node in &caps {
         let made = fs::metadata(host.root.join(node.trim_start_matches('/'))).unwrap();
         assert!(made.file_type().is_char_device(), "{node}");
+        assert_eq!(made.mode() & 0o777, 0o444, "whatever the agent's umask, containers of ordinary users open it");
     }
     let pod = kubelet.admit(Pod::new("train").container("main", [(G3, 1)])).await.unwrap();
     let main = &pod.containers["main"];
