@@ -1,6 +1,7 @@
 //! What is asked of the driver only if somebody wants it, and only after everything else: what a node's labels say beyond
 //! what offering its devices takes. Each GPU is asked once, and of each profile one MIG device.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, mpsc};
 
@@ -85,18 +86,18 @@ impl<'s> Describer<'s> {
     fn gpu(&mut self, gpu: &Gpu) -> Result<(), DriverError> {
         let is_new = !self.known.gpus.contains_key(&gpu.uuid);
         let parts = gpu.instances.iter().flat_map(|instance| &instance.compute_instances);
-        let mut parts = parts.filter(|compute| !self.known.parts.contains_key(&part_key(gpu, compute))).peekable();
-        if !is_new && parts.peek().is_none() {
+        // One of each profile will do.
+        let mut parts: BTreeMap<_, _> = parts.map(|compute| (part_key(gpu, compute), compute)).collect();
+        parts.retain(|key, _| !self.known.parts.contains_key(key));
+        if !is_new && parts.is_empty() {
             return Ok(());
         }
         let handle = self.session.gpu_by_uuid(&gpu.uuid)?;
-        let mut found = Vec::new();
-        for compute in parts {
+        for (key, compute) in parts {
             if let Some(details) = part(&handle, compute)? {
-                found.push((part_key(gpu, compute), details));
+                self.known.parts.insert(key, details);
             }
         }
-        self.known.parts.extend(found);
         if is_new {
             let details = whole(&handle, gpu, self.sys_root)?;
             self.known.gpus.insert(gpu.uuid.clone(), details);

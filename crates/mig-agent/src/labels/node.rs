@@ -160,15 +160,17 @@ impl OwnNode {
                     ours.retain(|name, _| !disputed.contains(name));
                     // Each round takes some away, so there is an end.
                     if ours.len() == known {
-                        return Err(self.refused(&kube::Error::Api(status)));
+                        return Err(refused(&kube::Error::Api(status)));
                     }
                     others.extend(disputed);
                 }
-                Err(error) => return Err(self.refused(&error)),
+                Err(error) => return Err(refused(&error)),
             }
         }
-        for name in others.difference(&self.left_to_others) {
-            tracing::warn!("the label {name} of the node {} is somebody else's: it is left as it is", self.name);
+        let news: Vec<&str> = others.difference(&self.left_to_others).map(String::as_str).collect();
+        if !news.is_empty() {
+            let (node, names) = (&self.name, news.join(", "));
+            tracing::warn!("somebody else has set labels of the node {node}, which are left as they are: {names}");
         }
         self.left_to_others = others;
         self.applied = Some(labels.clone());
@@ -179,27 +181,23 @@ impl OwnNode {
         &self,
         answer: impl Future<Output = kube::Result<PartialObjectMeta<Node>>>,
     ) -> Result<PartialObjectMeta<Node>, Trouble> {
-        timeout(PATIENCE, answer).await.map_err(|_| hung())?.map_err(|error| self.refused(&error))
+        timeout(PATIENCE, answer).await.map_err(|_| hung())?.map_err(|error| refused(&error))
     }
+}
 
-    fn refused(&self, error: &kube::Error) -> Trouble {
-        let name = &self.name;
-        let kube::Error::Api(status) = error else { return Trouble { kind: "Unreachable", message: chain(error) } };
-        let said = if status.message.is_empty() { &status.reason } else { &status.message };
-        let (kind, advice) = match status.code {
-            401 => ("Unauthorized", "the service account's token is not accepted".to_owned()),
-            403 => (
-                "Forbidden",
-                "give its service account get and patch on nodes (docs/labels.md), or use --node-labels=feature-file"
-                    .to_owned(),
-            ),
-            404 => ("NoSuchNode", format!("--node-name {name} must be the Node's own name")),
-            409 => ("Conflict", "somebody else changes the node".to_owned()),
-            429 | 500.. => ("ServerError", "the API server has troubles of its own".to_owned()),
-            _ => ("Refused", "this API server takes no such request".to_owned()),
-        };
-        Trouble { kind, message: format!("the API server answers {}: {said} ({advice})", status.code) }
-    }
+fn refused(error: &kube::Error) -> Trouble {
+    let kube::Error::Api(status) = error else { return Trouble { kind: "Unreachable", message: chain(error) } };
+    let said = if status.message.is_empty() { &status.reason } else { &status.message };
+    let (kind, advice) = match status.code {
+        401 => ("Unauthorized", "its token is not accepted"),
+        403 => ("Forbidden", "its service account needs get and patch on nodes; see docs/labels.md"),
+        404 => ("NoSuchNode", "--node-name must be the Node's own name"),
+        409 => ("Conflict", "somebody else changes the node"),
+        422 => ("Denied", "an admission policy or a webhook forbids it; the chart's allows an agent its own node only"),
+        429 | 500.. => ("ServerError", "it has troubles of its own"),
+        _ => ("Refused", "it takes no such request"),
+    };
+    Trouble { kind, message: format!("the API server answers {}: {said} ({advice})", status.code) }
 }
 
 /// The labels that others set, of those that were refused.
@@ -229,7 +227,6 @@ async fn client() -> Result<Client, Trouble> {
         })?
     };
     config.connect_timeout = Some(CONNECT);
-    config.read_timeout = Some(PATIENCE);
     // We have a patience of our own.
     config.default_retry = false;
     Client::try_from(config).map_err(|error| wrong(format!("unable to talk to the API server: {}", chain(&error))))
