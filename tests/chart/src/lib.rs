@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 pub use cluster::Cluster;
 pub use helm::{Helm, Refusal, helms};
 pub use snapshot::{assert_snapshot, snapshots};
-pub use values::{default_values, flattened};
+pub use values::{WHOLE, default_values, flattened, tables};
 
 /// A path of the repository.
 pub fn repository(path: &str) -> PathBuf {
