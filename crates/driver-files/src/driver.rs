@@ -9,8 +9,8 @@ use rustix::fs::{Mode, fstat};
 use crate::root::{Found, Root};
 
 /// Folders of libraries below a driver root, in the order in which they are looked at: Debian, Fedora, and what NVIDIA's
-/// containers use; the last two are GKE's and Talos's.
-pub const LIBRARY_FOLDERS: [&str; 10] = [
+/// containers use; then those of single platforms, see `docs/platforms.md`.
+pub const LIBRARY_FOLDERS: [&str; 21] = [
     "usr/lib64",
     "usr/lib/x86_64-linux-gnu",
     "usr/lib/aarch64-linux-gnu",
@@ -18,9 +18,26 @@ pub const LIBRARY_FOLDERS: [&str; 10] = [
     "lib/x86_64-linux-gnu",
     "lib/aarch64-linux-gnu",
     "usr/lib",
+    // Debian's own packages, where its alternatives are not set.
+    "usr/lib/x86_64-linux-gnu/nvidia/current",
+    "usr/lib/aarch64-linux-gnu/nvidia/current",
+    // Bottlerocket.
     "usr/lib/nvidia",
+    "usr/lib/nvidia/tesla",
+    "x86_64-bottlerocket-linux-gnu/sys-root/usr/lib/nvidia",
+    "x86_64-bottlerocket-linux-gnu/sys-root/usr/lib/nvidia/tesla",
+    "aarch64-bottlerocket-linux-gnu/sys-root/usr/lib/nvidia",
+    "aarch64-bottlerocket-linux-gnu/sys-root/usr/lib/nvidia/tesla",
+    // GKE.
     "home/kubernetes/bin/nvidia/lib64",
+    // Talos before 1.13.
     "usr/local/glibc/usr/lib",
+    "usr/local/glibc/lib",
+    "usr/local/glibc/lib64",
+    // NixOS.
+    "run/opengl-driver/lib",
+    // Where the root is the folder itself.
+    ".",
 ];
 
 /// Where the GPU operator's driver container shows its root to the node.

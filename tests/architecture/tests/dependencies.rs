@@ -19,7 +19,7 @@ const RULES: [(&str, &[&str]); 8] = [
     ("mig-model", &[]),
     ("kubelet", &[]),
     ("fake-nvml", &[]),
-    ("mig-nvml", &["mig-model"]),
+    ("mig-nvml", &["driver-files", "mig-model"]),
     ("mig-device-plugin", &["driver-files", "kubelet", "mig-model"]),
     ("mig-agent", &["kubelet", "mig-device-plugin", "mig-model", "mig-nvml"]),
     ("migctl", &["kubelet", "mig-model", "mig-nvml"]),
