@@ -1,6 +1,10 @@
 //! What containers are given, by each of the ways: the agent as a process, on the fake driver's files.
 
-#![allow(clippy::unwrap_used, reason = "clippy takes only test functions for tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "clippy takes only test functions for tests; what is skipped says so"
+)]
 
 mod node;
 
