@@ -8,10 +8,12 @@
 ARG BUILDER=docker.io/library/rust:1.95-slim-bookworm
 ARG RUNTIME=gcr.io/distroless/base-nossl-debian13:nonroot
 
-FROM ${BUILDER} AS builder
+FROM ${BUILDER} AS sources
 ENV CARGO_HOME=/cargo
 WORKDIR /src
 COPY . .
+
+FROM sources AS builder
 # The caches make a second build quick and are no part of any image. The secret is for a registry of your own:
 # --secret id=cargo-config,src=$HOME/.cargo/config.toml
 RUN --mount=type=cache,id=mig-agent-registry,target=/cargo/registry \
@@ -19,7 +21,7 @@ RUN --mount=type=cache,id=mig-agent-registry,target=/cargo/registry \
     --mount=type=secret,id=cargo-config,target=/cargo/config.toml \
     deploy/image/compile agent /images
 
-FROM builder AS fake-builder
+FROM sources AS fake-builder
 RUN --mount=type=cache,id=mig-agent-registry,target=/cargo/registry \
     --mount=type=cache,id=mig-agent-target,target=/target \
     --mount=type=secret,id=cargo-config,target=/cargo/config.toml \
