@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Writes the suite's images, made from local files, as docker archives: no registry, no Docker.
+# Writes the images of the suite's own pods and of the local cluster's pause containers, made from local files, as docker archives: no
+# registry, no Docker. The agent's and the fake driver's are made by `make image`.
 #
-#   images.sh FOLDER MIG_AGENT [LIBRARY...]   MIG_AGENT: the binary; LIBRARY: what it will load, whose dependencies it needs too
+#   images.sh FOLDER
 set -euo pipefail
 
-out=$1 agent=$2
-shift 2
+out=$1
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
@@ -23,7 +23,7 @@ image() { # file name, image name, folder with its files, entrypoint as JSON
   tar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner -C "$files" -cf "$archive/layer.tar" .
   digest=$(sha256sum "$archive/layer.tar" | cut -d' ' -f1)
   cat >"$archive/config.json" <<K
-{"architecture": "$architecture", "os": "linux", "config": {"Env": ["PATH=/bin"], "Entrypoint": $4},
+{"architecture": "$architecture", "os": "linux", "config": {"Env": ["PATH=/bin:/usr/bin"], "Entrypoint": $4},
  "rootfs": {"type": "layers", "diff_ids": ["sha256:$digest"]}}
 K
   echo "[{\"Config\": \"config.json\", \"RepoTags\": [\"$2\"], \"Layers\": [\"layer.tar\"]}]" >"$archive/manifest.json"
@@ -34,15 +34,6 @@ mkdir -p "$out"
 
 mkdir -p "$work/busybox/bin"
 cp "$(command -v busybox)" "$work/busybox/bin/busybox"
-for applet in sh env sleep; do ln -s busybox "$work/busybox/bin/$applet"; done
+for applet in sh env sleep cat ls wget nc; do ln -s busybox "$work/busybox/bin/$applet"; done
 image busybox localhost/mig-agent-e2e/busybox:1 "$work/busybox" '[]'
 image pause localhost/mig-agent-e2e/pause:1 "$work/busybox" '["/bin/sleep", "infinity"]'
-
-# The binary, the loader and the C library's files that it and the driver's library name: what any glibc base image has.
-mkdir -p "$work/agent"
-cp "$agent" "$work/agent/mig-agent"
-ldd "$agent" "$@" | awk '$2 == "=>" { print $3 } $1 ~ /^\// && $2 ~ /^\(/ { print $1 }' | sort -u | while read -r file; do
-  mkdir -p "$work/agent$(dirname "$file")"
-  cp -L "$file" "$work/agent$file"
-done
-image mig-agent localhost/mig-agent-e2e/mig-agent:1 "$work/agent" '["/mig-agent"]'

@@ -36,7 +36,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- range $path, $_ := .Files.Glob "scenes/*.yaml" -}}
 {{- $known = append $known ($path | base | trimSuffix ".yaml") -}}
 {{- end -}}
-{{- fail (printf "scene: there is no scene %q in this chart; there are %s, or give a scene itself as YAML" .Values.scene (join ", " $known)) -}}
+{{- fail (printf "\n\nscene: there is no scene %q in this chart; there are %s, or give a scene itself as YAML" .Values.scene (join ", " $known)) -}}
 {{- end -}}
 {{- $text -}}
 {{- end -}}

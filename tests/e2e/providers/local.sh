@@ -9,8 +9,8 @@
 #   local.sh enter [COMMAND...]       from another terminal: a shell, or the command, inside a running cluster
 #   local.sh restart-kubelet          on the cluster: SIGKILL the kubelet and start it again
 #
-# `with-cluster` reads $E2E_DIR: images/*.tar are imported, node/ becomes /var/lib/mig-agent-e2e on the node, logs/ receives
-# each program's log. The command finds KUBECONFIG, kubectl and E2E_RESTART_KUBELET in its environment.
+# `with-cluster` reads $E2E_DIR: images/*.tar are imported, logs/ receives each program's log. The command finds KUBECONFIG, kubectl,
+# E2E_RESTART_KUBELET and E2E_ON_NODE (what a command begins with that is to run on the node; migctl is in its PATH) in its environment.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -22,6 +22,7 @@ programs=(kube-apiserver kube-controller-manager kube-scheduler kubectl kubelet)
 cluster=/run/mig-agent-e2e # inside the namespaces, where /run is the cluster's own
 node=e2e-node
 address=10.244.0.1
+service=10.96.0.1 # of the API server, the first of its services' range
 
 die() {
   echo "e2e: $*" >&2
@@ -131,7 +132,7 @@ kubeconfig() { # name, subject
   cat >"$cluster/$1.kubeconfig" <<K
 apiVersion: v1
 kind: Config
-clusters: [{name: e2e, cluster: {server: "https://127.0.0.1:6443", certificate-authority: $cluster/ca.crt}}]
+clusters: [{name: e2e, cluster: {server: "https://127.0.0.1", certificate-authority: $cluster/ca.crt}}]
 users: [{name: $1, user: {client-certificate: $cluster/$1.crt, client-key: $cluster/$1.key}}]
 contexts: [{name: e2e, context: {cluster: e2e, user: $1}}]
 current-context: e2e
@@ -142,7 +143,7 @@ credentials() {
   openssl ecparam -name prime256v1 -genkey -noout -out "$cluster/service-account.key"
   openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout "$cluster/ca.key" -out "$cluster/ca.crt" \
     -subj /CN=e2e-ca -days 2
-  certificate server /CN=kube-apiserver "subjectAltName=IP:127.0.0.1,IP:$address,IP:10.96.0.1,DNS:kubernetes.default.svc"
+  certificate server /CN=kube-apiserver "subjectAltName=IP:127.0.0.1,IP:$address,IP:$service,DNS:kubernetes.default.svc"
   kubeconfig admin /O=system:masters/CN=admin
   kubeconfig kubelet "/O=system:nodes/CN=system:node:$node"
   kubeconfig scheduler /CN=system:kube-scheduler
@@ -159,13 +160,14 @@ prepare_node() {
     mkdir -p "/run/written$folder/upper" "/run/written$folder/work"
     mount -t overlay overlay -o "lowerdir=$folder,upperdir=/run/written$folder/upper,workdir=/run/written$folder/work" $folder
   done
-  mkdir -p "$cluster/net.d" /var/lib/kubelet /var/lib/mig-agent-e2e
+  mkdir -p "$cluster/net.d" /var/lib/kubelet
   mount -t tmpfs tmpfs /var/lib/kubelet
-  mount --bind "$E2E_DIR/node" /var/lib/mig-agent-e2e
   # The pods' bridge, made early, is also the node's own address: the kubelet wants one that is not the loopback's.
   ip link set lo up
   ip link add cni0 type bridge
   ip address add $address/24 dev cni0
+  # Nothing here routes services; the only one is the API server's, which listens at its address itself.
+  ip address add $service/32 dev cni0
   ip link set cni0 up
   # All pods' cgroups go below one, to be removed afterwards. cgroup v1 has one tree for each controller, v2 one for all.
   local tree
@@ -220,7 +222,7 @@ K
 
 start_kubelet() {
   start kubelet "$bin/kubelet" --config="$cluster/kubelet.yaml" --kubeconfig="$cluster/kubelet.kubeconfig" \
-    --hostname-override=$node --node-ip=$address --node-labels=nvidia.com/gpu.present=true --v=2
+    --hostname-override=$node --node-ip=$address --v=2
 }
 
 restart_kubelet() {
@@ -239,11 +241,11 @@ start_cluster() {
   configure_kubelet
   start etcd etcd --data-dir "$cluster/etcd" --unsafe-no-fsync --listen-client-urls http://127.0.0.1:2379 \
     --advertise-client-urls http://127.0.0.1:2379 --listen-peer-urls http://127.0.0.1:2380
-  start kube-apiserver "$bin/kube-apiserver" --etcd-servers=http://127.0.0.1:2379 --secure-port=6443 --advertise-address=$address \
+  start kube-apiserver "$bin/kube-apiserver" --etcd-servers=http://127.0.0.1:2379 --secure-port=443 --advertise-address=$address \
     --tls-cert-file="$cluster/server.crt" --tls-private-key-file="$cluster/server.key" --client-ca-file="$cluster/ca.crt" \
     --service-account-key-file="$cluster/service-account.key" --service-account-signing-key-file="$cluster/service-account.key" \
     --service-account-issuer=https://kubernetes.default.svc --service-cluster-ip-range=10.96.0.0/16 \
-    --authorization-mode=Node,RBAC --enable-admission-plugins=NodeRestriction --kubelet-preferred-address-types=InternalIP \
+    --authorization-mode=Node,RBAC --allow-privileged=true --enable-admission-plugins=NodeRestriction --kubelet-preferred-address-types=InternalIP \
     --kubelet-client-certificate="$cluster/admin.crt" --kubelet-client-key="$cluster/admin.key"
   start containerd containerd -c "$cluster/containerd.toml"
   wait_for 60 containerd ctr version
@@ -263,7 +265,7 @@ start_cluster() {
 }
 
 on_node() { # the first process of the namespaces
-  export KUBECONFIG=$cluster/admin.kubeconfig PATH=$bin:$PATH E2E_RESTART_KUBELET="$here/local.sh restart-kubelet"
+  export KUBECONFIG=$cluster/admin.kubeconfig PATH=$bin:$(dirname "${E2E_MIGCTL_PROGRAM:-/usr/bin/migctl}"):$PATH E2E_ON_NODE=env E2E_RESTART_KUBELET="$here/local.sh restart-kubelet"
   start_cluster
   declare -px KUBECONFIG PATH "${!E2E_@}" >"$cluster/environment"
   local code=0

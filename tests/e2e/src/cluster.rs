@@ -63,13 +63,46 @@ impl Cluster {
         }
     }
 
-    /// The node's `nvidia.com/` resources: capacity and allocatable.
+    /// The node's `nvidia.com/` resources: capacity and allocatable. The kubelet keeps the name of a resource that is no more, at
+    /// zero: such are left out.
     ///
     /// # Errors
     /// When the node can't be read.
     pub async fn resources(&self) -> Result<(BTreeMap<String, u64>, BTreeMap<String, u64>)> {
         let status = self.node().await?.status.unwrap_or_default();
         Ok((ours(status.capacity), ours(status.allocatable)))
+    }
+
+    /// Waits until the node has no slice to give.
+    ///
+    /// # Errors
+    /// When it has some for too long.
+    pub async fn nothing_allocatable(&self) -> Result<()> {
+        wait_for("the node to have no slice to give", SETTLED, async || {
+            let (_, allocatable) = self.resources().await?;
+            Ok(if allocatable.is_empty() {
+                Look::Found(())
+            } else {
+                Look::Instead(format!("allocatable is {allocatable:?}"))
+            })
+        })
+        .await
+    }
+
+    /// Waits until the node lists exactly this many of each resource, and no other, as allocatable.
+    ///
+    /// # Errors
+    /// When it does not in time.
+    pub async fn lists(&self, expected: &BTreeMap<String, u64>) -> Result<()> {
+        wait_for(&format!("the node to list {expected:?}"), FORGOTTEN, async || {
+            let (_, allocatable) = self.resources().await?;
+            Ok(if allocatable == *expected {
+                Look::Found(())
+            } else {
+                Look::Instead(format!("allocatable is {allocatable:?}"))
+            })
+        })
+        .await
     }
 
     /// Waits until the node's own report, made after `since`, lists exactly the scene's slices.
@@ -124,6 +157,74 @@ impl Cluster {
         ensure!(status.success(), "'{command}' failed: {status}");
         // The old kubelet is dead by now: a later report is the new one's.
         self.all_listed_since(Timestamp::now()).await
+    }
+
+    /// What the agent's node is called.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.node
+    }
+
+    /// Waits until the node has a label.
+    ///
+    /// # Errors
+    /// When it does not get it in time.
+    pub async fn labelled(&self, label: &str, value: &str) -> Result<()> {
+        wait_for(&format!("the node's label {label}={value}"), SETTLED, async || {
+            let labels = self.node().await?.metadata.labels.unwrap_or_default();
+            let found = labels.get(label).is_some_and(|there| there == value);
+            Ok(if found { Look::Found(()) } else { Look::Instead(format!("they are {labels:?}")) })
+        })
+        .await
+    }
+
+    /// The agent's pod on the node, ready or not.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn agent(&self) -> Result<Pod> {
+        let agents: Api<Pod> = Api::namespaced(self.client.clone(), AGENT_NAMESPACE);
+        let pods =
+            agents.list(&ListParams::default().labels(AGENT_LABEL)).await.context("failed to list the agent's pods")?;
+        let alive = |pod: &Pod| pod.metadata.deletion_timestamp.is_none() && node_of(pod) == Some(&self.node);
+        pods.into_iter().find(alive).context("the node has no pod of the agent")
+    }
+
+    /// Waits until an agent, of whatever namespace, says on /readyz that it is not ready, for this reason.
+    ///
+    /// # Errors
+    /// When none does in time.
+    pub async fn unready_for(&self, reason: &str) -> Result<()> {
+        let agents: Api<Pod> = Api::all(self.client.clone());
+        wait_for(&format!("an agent not to be ready for '{reason}'"), SETTLED, async || {
+            let pods =
+                agents.list(&ListParams::default().labels(AGENT_LABEL)).await.context("failed to list the agents")?;
+            let mut said = String::new();
+            for pod in pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()) {
+                let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
+                // Through the API server. What is no success kubectl shows only where it shows everything.
+                let path = format!("/api/v1/namespaces/{namespace}/pods/{name}:8080/proxy/readyz");
+                let answer = crate::command::run(&format!("kubectl get --raw {path} -v=8"))?;
+                said += &format!("{namespace}: {}{}", answer.out, answer.err);
+            }
+            Ok(if said.contains(reason) { Look::Found(()) } else { Look::Instead(said) })
+        })
+        .await
+    }
+
+    /// Waits until the cluster says this of the agent's pods, in an event.
+    ///
+    /// # Errors
+    /// When it does not in time.
+    pub async fn told_of_agent(&self, words: &str) -> Result<()> {
+        let events: Api<k8s_openapi::api::core::v1::Event> = Api::namespaced(self.client.clone(), AGENT_NAMESPACE);
+        wait_for(&format!("an event with '{words}'"), SETTLED, async || {
+            let events = events.list(&ListParams::default()).await.context("failed to list events")?;
+            let messages: Vec<_> = events.into_iter().filter_map(|event| event.message).collect();
+            let found = messages.iter().any(|message| message.contains(words));
+            Ok(if found { Look::Found(()) } else { Look::Instead(format!("the events are {messages:?}")) })
+        })
+        .await
     }
 
     /// Deletes the agent's pod, and waits until another one is ready and the resources are back.
@@ -215,5 +316,6 @@ fn ours(resources: Option<BTreeMap<String, Quantity>>) -> BTreeMap<String, u64> 
         .flatten()
         .filter(|(name, _)| name.starts_with("nvidia.com/"))
         .map(|(name, quantity)| (name, quantity.0.parse().unwrap_or(u64::MAX)))
+        .filter(|(_, count)| *count > 0)
         .collect()
 }

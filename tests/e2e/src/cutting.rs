@@ -1,19 +1,8 @@
 //! Cutting the node's GPUs while the cluster uses them: `migctl` on the node itself.
 
-use std::process::Command;
-
 use anyhow::{Context, Result};
 
-/// What a command answered.
-#[derive(Debug)]
-pub struct Answer {
-    /// Its exit code; -1 when a signal ended it.
-    pub code: i32,
-    /// What it printed.
-    pub out: String,
-    /// What it complained of.
-    pub err: String,
-}
+use crate::command::{Answer, run};
 
 /// Whether this cluster's node can be cut from here.
 #[must_use]
@@ -26,7 +15,7 @@ pub fn can_cut() -> bool {
 /// # Errors
 /// When nothing says how.
 pub fn migctl(arguments: &str) -> Result<Answer> {
-    shell("E2E_MIGCTL", arguments)
+    run(&format!("{} {arguments}", variable("E2E_MIGCTL")?))
 }
 
 /// Cuts the node's GPUs as they were when the cluster was started, with the same UUIDs.
@@ -34,17 +23,11 @@ pub fn migctl(arguments: &str) -> Result<Answer> {
 /// # Errors
 /// When nothing says how, or it fails.
 pub fn restore() -> Result<()> {
-    let answer = shell("E2E_RESTORE_GPUS", "")?;
+    let answer = run(&variable("E2E_RESTORE_GPUS")?)?;
     anyhow::ensure!(answer.code == 0, "the GPUs could not be restored: {answer:?}");
     Ok(())
 }
 
-fn shell(variable: &str, arguments: &str) -> Result<Answer> {
-    let command = std::env::var(variable).with_context(|| format!("{variable} is not set"))?;
-    let output = Command::new("sh")
-        .args(["-c", &format!("{command} {arguments}")])
-        .output()
-        .with_context(|| format!("failed to run '{command} {arguments}'"))?;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Ok(Answer { code: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) })
+fn variable(name: &str) -> Result<String> {
+    std::env::var(name).with_context(|| format!("{name} is not set"))
 }

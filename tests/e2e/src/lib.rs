@@ -2,6 +2,7 @@
 //! waiting for a condition with a deadline. The tests are in `tests/suite.rs`.
 
 pub mod cluster;
+pub mod command;
 pub mod cutting;
 mod diagnosis;
 pub mod namespace;

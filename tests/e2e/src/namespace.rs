@@ -215,6 +215,7 @@ impl<'a> Namespace<'a> {
             id: status.container_id.clone().unwrap_or_default(),
             restarts: status.restart_count,
             environment,
+            log,
         })
     }
 }

@@ -19,6 +19,14 @@ pub type Slices<'a> = &'a [(&'a str, u64)];
 /// # Errors
 /// Never, but for a mistake in here.
 pub fn pod(name: &str, containers: &[Slices<'_>]) -> Result<Pod> {
+    pod_doing(name, "", containers)
+}
+
+/// The same, each running a script first.
+///
+/// # Errors
+/// Never, but for a mistake in here.
+pub fn pod_doing(name: &str, script: &str, containers: &[Slices<'_>]) -> Result<Pod> {
     let image = std::env::var("E2E_IMAGE").unwrap_or_else(|_| "localhost/mig-agent-e2e/busybox:1".to_owned());
     let containers: Vec<_> = containers
         .iter()
@@ -30,7 +38,7 @@ pub fn pod(name: &str, containers: &[Slices<'_>]) -> Result<Pod> {
                 "name": format!("c{index}"),
                 "image": image,
                 "imagePullPolicy": "IfNotPresent",
-                "command": ["sh", "-c", format!("env; echo '{PRINTED}'; exec sleep 3600")],
+                "command": ["sh", "-c", format!("env; {script} echo '{PRINTED}'; exec sleep 3600")],
                 "resources": { "limits": limits },
             })
         })
@@ -70,6 +78,8 @@ pub struct Container {
     pub(crate) id: String,
     pub(crate) restarts: i32,
     pub(crate) environment: BTreeMap<String, String>,
+    /// All that it has printed.
+    pub(crate) log: String,
 }
 
 impl Running {
@@ -86,6 +96,15 @@ impl Running {
             .get(variable)
             .map(String::as_str)
             .with_context(|| format!("pod {pod} has no variable {variable}, but {:?}", container.environment))
+    }
+
+    /// All that a container has printed.
+    ///
+    /// # Errors
+    /// When the container is not there.
+    pub fn log(&self, container: &str) -> Result<&str> {
+        let container = self.containers.get(container).with_context(|| format!("there is no container {container}"))?;
+        Ok(&container.log)
     }
 
     /// `CUDA_VISIBLE_DEVICES` of the only container.
