@@ -4,6 +4,7 @@
 
 mod node;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -336,4 +337,43 @@ async fn off_means_off() {
     several_looks(&node);
     assert_eq!(features(&folder), None);
     assert!(!agent.log().contains("labels"), "{}", agent.log());
+}
+
+/// The page lists every label there can be, and no other.
+#[test]
+fn every_label_is_documented() {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut written = BTreeSet::new();
+    for file in own.join("tests/labels").read_dir().unwrap() {
+        let text = fs::read_to_string(file.unwrap().path()).unwrap();
+        let names = text.lines().filter_map(|line| line.split_once('=')).map(|(name, _)| name.to_owned());
+        written.extend(names.map(|name| match name.strip_prefix("nvidia.com/mig-") {
+            // What describes a device is never without one of these.
+            Some(rest) => {
+                let attributes = [
+                    "product",
+                    "count",
+                    "replicas",
+                    "sharing-strategy",
+                    "memory",
+                    "multiprocessors",
+                    "slices",
+                    "engines",
+                ];
+                let at = attributes.iter().find_map(|word| rest.find(&format!(".{word}"))).unwrap();
+                format!("nvidia.com/mig-PROFILE{}", &rest[at..])
+            }
+            None => name,
+        }));
+    }
+    // Under single, what is said of a profile is said as of GPUs.
+    let of_gpus = |name: &String| {
+        name.contains("/gpu.multiprocessors") || name.contains("/gpu.slices") || name.contains("/gpu.engines")
+    };
+    written.retain(|name| !of_gpus(name));
+    let page = fs::read_to_string(own.join("../../docs/labels.md")).unwrap();
+    let tables = page.split("### Where GFD").next().unwrap();
+    let rows = tables.lines().filter_map(|line| line.strip_prefix("| `nvidia.com/")?.split('`').next());
+    let documented: BTreeSet<String> = rows.map(|name| format!("nvidia.com/{name}")).collect();
+    assert_eq!(documented, written);
 }
