@@ -135,7 +135,7 @@ pub(crate) struct Args {
     #[arg(long, env = "SYS_ROOT", value_name = "DIR", default_value = "/sys")]
     pub(crate) sys_root: PathBuf,
 
-    /// Where to answer HTTP: /healthz, /readyz, /api/v1/inventory
+    /// Where to answer HTTP: / (the status page), /metrics, /healthz, /readyz, /api/v1/inventory
     #[arg(long, env = "LISTEN", value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
     pub(crate) listen: SocketAddr,
 

@@ -1,6 +1,5 @@
 //! What probes and people ask over HTTP.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use axum::Router;
@@ -8,54 +7,61 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use mig_device_plugin::Status;
-use mig_nvml::{DriverState, View};
-use tokio::sync::watch;
 
-#[derive(Clone)]
-pub(crate) struct Known {
-    pub(crate) views: watch::Receiver<View>,
-    pub(crate) status: Arc<Status>,
+use crate::known::Known;
+use crate::metrics::{self, Metrics};
+use crate::page;
+
+/// What is needed to answer.
+pub(crate) struct Answers {
+    pub(crate) known: Known,
+    pub(crate) metrics: Metrics,
+    /// What the machine, or the pod, is called.
+    pub(crate) host: String,
 }
 
-pub(crate) fn router(known: Known) -> Router {
+pub(crate) fn router(answers: Answers) -> Router {
     Router::new()
+        .route("/", get(status))
         // A driver that hangs is no reason to be killed: a restart does not help it, and serving goes on without it.
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
+        .route("/metrics", get(scrape))
         .route("/api/v1/inventory", get(inventory))
-        .with_state(known)
+        .with_state(Arc::new(answers))
 }
 
-/// Ready: the driver answers and the kubelet watches every list. If not, one line for each reason.
-async fn readyz(State(known): State<Known>) -> (StatusCode, String) {
-    let mut reasons = String::new();
-    match &known.views.borrow().driver {
-        DriverState::Ready => {}
-        DriverState::Starting => reasons.push_str("driver: the GPUs are being read\n"),
-        DriverState::Stalled => reasons.push_str("driver: it does not answer; see the kernel's log\n"),
-        DriverState::Failed(fault) => {
-            let _ = writeln!(reasons, "driver: {}", fault.message);
-        }
+/// For people.
+async fn status(State(answers): State<Arc<Answers>>) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        (header::CONTENT_SECURITY_POLICY, page::POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
+    (headers, page::render(&answers.known, &answers.host)).into_response()
+}
+
+/// For Prometheus.
+async fn scrape(State(answers): State<Arc<Answers>>) -> Response {
+    match answers.metrics.render() {
+        Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
-    if !known.status.has_begun() {
-        reasons.push_str("resources: none is offered yet\n");
+}
+
+/// For probes: ready, or one line for each reason why not.
+async fn readyz(State(answers): State<Arc<Answers>>) -> (StatusCode, String) {
+    let obstacles = answers.known.obstacles();
+    if obstacles.is_empty() {
+        return (StatusCode::OK, format!("ready: {} resources registered\n", answers.known.status.served()));
     }
-    if let Some(why) = known.status.container_problem() {
-        let _ = writeln!(reasons, "containers: {why}");
-    }
-    for (resource, why) in known.status.obstacles() {
-        let _ = writeln!(reasons, "{resource}: {why}");
-    }
-    if reasons.is_empty() {
-        return (StatusCode::OK, format!("ready: {} resources registered\n", known.status.served()));
-    }
-    (StatusCode::SERVICE_UNAVAILABLE, reasons)
+    (StatusCode::SERVICE_UNAVAILABLE, obstacles.join("\n") + "\n")
 }
 
 /// The last reading of the GPUs, as JSON; `null` before the first.
-async fn inventory(State(known): State<Known>) -> Response {
-    let inventory = known.views.borrow().inventory.clone();
+async fn inventory(State(answers): State<Arc<Answers>>) -> Response {
+    let inventory = answers.known.view().inventory;
     match serde_json::to_string(&inventory.as_deref()) {
         Ok(text) => ([(header::CONTENT_TYPE, "application/json")], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),

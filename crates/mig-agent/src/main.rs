@@ -2,10 +2,14 @@
 
 mod args;
 mod http;
+mod known;
 mod labels;
 mod listener;
+mod metrics;
 mod offers;
+mod page;
 mod run;
+mod slices;
 mod telemetry;
 
 use std::process::ExitCode;

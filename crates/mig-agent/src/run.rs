@@ -5,6 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, anyhow, bail};
 use kubelet::KubeletPaths;
 use mig_device_plugin::{ContainerSettings, DeviceIdStrategy, DeviceListStrategy, Files, Status};
+use rustix::system::uname;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -12,25 +13,28 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::Args;
+use crate::known::Known;
 use crate::labels::{self, Destination, NodeLabels};
+use crate::metrics::Metrics;
 use crate::{http, listener, offers};
 
 /// Runs until a signal comes or a part fails.
 pub(crate) fn to_the_end(args: &Args) -> anyhow::Result<()> {
+    let timed = mig_nvml::Metrics::default();
     let driver = mig_nvml::Settings {
         library: args.nvml_library.clone(),
         driver_root: args.driver_root_here(),
         sys_root: args.sys_root.clone(),
         poll_interval: args.poll_interval,
         deadline: args.nvml_deadline,
-        metrics: mig_nvml::Metrics::default(),
+        metrics: timed.clone(),
     };
     // First of all, so that the driver is read while the rest is set up.
     let (views, supervision) = mig_nvml::start(driver).context("unable to start the driver's thread")?;
     // One thread is enough for a kubelet, and no slower than many.
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("unable to start the runtime")?;
-    let outcome = runtime.block_on(serve(args, views, supervision));
+    let outcome = runtime.block_on(serve(args, views, supervision, &timed));
     runtime.shutdown_background();
     outcome
 }
@@ -39,6 +43,7 @@ async fn serve(
     args: &Args,
     views: watch::Receiver<mig_nvml::View>,
     supervision: mig_nvml::Supervision,
+    timed: &mig_nvml::Metrics,
 ) -> anyhow::Result<()> {
     let stop = stop_on_signals()?;
     let listener = TcpListener::bind(args.listen)
@@ -53,22 +58,28 @@ async fn serve(
     parts.spawn(named("the watch over the driver", mig_nvml::supervise(supervision)));
     let follow = offers::follow(views.clone(), offered, args.mig_strategy, args.resource_domain.clone());
     parts.spawn(named("the reading of GPUs", follow));
+    let counted = mig_device_plugin::Metrics::default();
+    let labelling = label_settings(args);
+    let (standing, labels) = watch::channel(labels::Standing::default());
+    let labels = labelling.is_some().then_some(labels);
+    let known = Known { views, offers: offers.clone(), status: Arc::clone(&status), labels };
     let settings = mig_device_plugin::Settings {
         paths: KubeletPaths::new(&args.kubelet_root),
         domain: args.resource_domain.clone(),
         settle: args.settle_time,
-        metrics: mig_device_plugin::Metrics::default(),
+        metrics: counted.clone(),
         container: container_settings(args),
     };
     let fleet = mig_device_plugin::run(settings, offers, Arc::clone(&status), stop.clone());
     let mut fleet = tokio::spawn(fleet);
 
     // Ended after serving, for what it has to put in order; until then it has no end of its own.
-    let (standing, _standing) = watch::channel(labels::Standing::default());
-    let labels = label_settings(args)
+    let labels = labelling
         .map(|settings| tokio::spawn(labels::keep(settings, details, Arc::clone(&status), standing, stop.clone())));
 
-    let router = http::router(http::Known { views, status });
+    let metrics = Metrics::new(timed, &counted, known.clone());
+    let host = uname().nodename().to_string_lossy().into_owned();
+    let router = http::router(http::Answers { known, metrics, host });
     parts.spawn(named("HTTP", listener::serve(listener, router)));
 
     let failure = tokio::select! {

@@ -1,0 +1,57 @@
+//! What the agent knows at this moment, for those who ask over HTTP. All of it is in memory: nobody who asks makes the
+//! agent ask the driver or the kubelet.
+
+use std::sync::Arc;
+
+use mig_device_plugin::Status;
+use mig_model::Offers;
+use mig_nvml::{DriverState, View};
+use tokio::sync::watch;
+
+use crate::labels::Standing;
+use crate::slices::{self, Slice};
+
+#[derive(Debug, Clone)]
+pub(crate) struct Known {
+    pub(crate) views: watch::Receiver<View>,
+    pub(crate) offers: watch::Receiver<Option<Arc<Offers>>>,
+    pub(crate) status: Arc<Status>,
+    /// Nothing if labels are off.
+    pub(crate) labels: Option<watch::Receiver<Standing>>,
+}
+
+impl Known {
+    pub(crate) fn view(&self) -> View {
+        self.views.borrow().clone()
+    }
+
+    pub(crate) fn offers(&self) -> Arc<Offers> {
+        self.offers.borrow().clone().unwrap_or_default()
+    }
+
+    /// Ready: the driver answers and the kubelet watches every list. If not, a line for each reason.
+    pub(crate) fn obstacles(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        match self.view().driver {
+            DriverState::Ready => {}
+            DriverState::Starting => reasons.push("driver: the GPUs are being read".to_owned()),
+            DriverState::Stalled => reasons.push("driver: it does not answer; see the kernel's log".to_owned()),
+            DriverState::Failed(fault) => reasons.push(format!("driver: {}", fault.message)),
+        }
+        if !self.status.has_begun() {
+            reasons.push("resources: none is offered yet".to_owned());
+        }
+        reasons.extend(self.status.container_problem().map(|why| format!("containers: {why}")));
+        reasons.extend(self.status.obstacles().into_iter().map(|(resource, why)| format!("{resource}: {why}")));
+        reasons
+    }
+
+    /// How it stands with the node's labels, unless they are off.
+    pub(crate) fn labels(&self) -> Option<Standing> {
+        self.labels.as_ref().map(|standing| *standing.borrow())
+    }
+
+    pub(crate) fn slices(&self) -> Vec<Slice> {
+        slices::of(self.view().inventory.as_deref(), &self.status.resources())
+    }
+}
