@@ -141,6 +141,8 @@ async fn who_comes_to_the_plugins_socket_takes_nothing_from_the_kubelet() {
     listed(&kubelet, G1, 9, 9).await;
     let mut silent_again: Vec<UnixStream> = (0..500).map(|_| UnixStream::connect(&socket).unwrap()).collect();
     kubelet.admit(Pod::new("two").container("main", [(G1, 1)])).await.unwrap();
+    // Who comes last and asks something is let in.
+    caller(&socket).await.get_device_plugin_options(Empty {}).await.unwrap();
     silent.append(&mut silent_again);
 }
 
