@@ -27,6 +27,8 @@ pub const LONGEST_FILE: usize = 4 << 20;
 
 /// More instances than any GPU takes, so that a slip of the finger in a count is said to be one.
 const MOST_INSTANCES: u32 = 64;
+/// So many GPUs are listed when one is not found.
+const LISTED: usize = 16;
 
 /// A file: one or more layouts, each under its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,8 +108,8 @@ pub enum LayoutError {
         line: u64,
         /// As the file names it.
         selector: String,
-        /// How many there are.
-        known: usize,
+        /// The indices of those that there are.
+        known: Vec<u32>,
     },
     /// It names a GPU and rules it out in one breath.
     #[error("line {line}: GPU {gpu} is named here, but is {is}, which the same entry rules out")]
@@ -144,11 +146,13 @@ fn quoted(names: &[String]) -> String {
     if quoted.is_empty() { "none".to_owned() } else { quoted.join(", ") }
 }
 
-fn inhabitants(count: &usize) -> String {
-    match count {
-        0 => "there are none".to_owned(),
-        1 => "there is one, GPU 0".to_owned(),
-        count => format!("there are {count}, 0 to {}", count - 1),
+fn inhabitants(known: &[u32]) -> String {
+    let listed: Vec<String> = known.iter().take(LISTED).map(u32::to_string).collect();
+    let more = if known.len() > LISTED { ", ..." } else { "" };
+    match known {
+        [] => "there are none".to_owned(),
+        [only] => format!("there is one, GPU {only}"),
+        _ => format!("there are {}{more}", listed.join(", ")),
     }
 }
 
@@ -249,7 +253,11 @@ impl Entry {
         for selector in named {
             let Some(position) = gpus.iter().position(|gpu| selector.names(gpu)) else {
                 let selector = selector.to_string();
-                return Err(LayoutError::NoSuchGpu { line: self.line, selector, known: gpus.len() });
+                return Err(LayoutError::NoSuchGpu {
+                    line: self.line,
+                    selector,
+                    known: gpus.iter().map(|gpu| gpu.index).collect(),
+                });
             };
             let Some(gpu) = gpus.get(position) else { continue };
             if passes(gpu) {

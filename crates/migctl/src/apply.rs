@@ -30,7 +30,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let layout = args.source.read()?.ok_or_else(|| Failure::usage("which layout? name a file by -f"))?;
     let _lock = context.lock("apply")?;
     let node = context.node()?;
-    let wishes = layout.wishes(&node.survey, &context.options.gpuid)?;
+    let wishes = layout.wishes(&node.survey, context)?;
     let users = Users::read(context);
     let mut planned: Vec<Planned<'_>> = wishes.iter().map(|(gpu, wish)| layouts::plan(gpu, wish, &users)).collect();
     if args.mode_only {

@@ -49,16 +49,21 @@ impl Context {
     /// The GPUs to look at, with a warning for each that cannot be looked at.
     pub(crate) fn gpus_to_read<'s>(&self, survey: &'s NodeSurvey) -> Result<Vec<&'s GpuSurvey>, Failure> {
         let chosen = selection::to_read(&self.options.gpuid, survey)?;
-        let named = self.options.gpuid.iter().any(|selector| *selector != Selector::All);
-        for gpu in survey.unreadable.iter().filter(|_| !named) {
-            self.output.warn(&format!("GPU {}: {}", gpu.index, gpu.fault.message));
-        }
+        self.warn_of_unreadable(survey);
         for GpuSurvey { gpu, .. } in &chosen {
             if let Some(fault) = &gpu.fault {
                 self.output.warn(&format!("GPU {}: {}", gpu.index, fault.message));
             }
         }
         Ok(chosen)
+    }
+
+    /// A warning for each GPU that the driver does not let us look at, if all of them were meant.
+    pub(crate) fn warn_of_unreadable(&self, survey: &NodeSurvey) {
+        let named = self.options.gpuid.iter().any(|selector| *selector != Selector::All);
+        for gpu in survey.unreadable.iter().filter(|_| !named) {
+            self.output.warn(&format!("GPU {}: {}", gpu.index, gpu.fault.message));
+        }
     }
 
     /// The right to change GPUs, to be had before they are looked at. A dry run needs none.

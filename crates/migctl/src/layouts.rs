@@ -6,12 +6,13 @@ use mig_model::layout::{GpuIdentity, Layout, LayoutError, LayoutFile};
 use mig_model::plan::{GpuWish, plan_gpu};
 use mig_model::{Geometry, GpuSurvey, NodeSurvey, PlanError};
 
+use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::files;
 use crate::misfit::{self, instance_name};
 use crate::planned::Planned;
 use crate::request::Target;
-use crate::selection::{self, Selector};
+use crate::selection;
 use crate::users::{Users, names};
 
 #[derive(Debug, clap::Args)]
@@ -50,11 +51,15 @@ impl Chosen {
     pub(crate) fn wishes<'s>(
         &self,
         survey: &'s NodeSurvey,
-        chosen: &[Selector],
+        context: &Context,
     ) -> Result<Vec<(&'s GpuSurvey, GpuWish)>, Failure> {
-        let chosen = selection::to_read(chosen, survey)?;
+        let chosen = selection::to_read(&context.options.gpuid, survey)?;
+        context.warn_of_unreadable(survey);
         let identities: Vec<GpuIdentity<'_>> = survey.gpus.iter().map(GpuIdentity::from).collect();
-        let wishes = self.layout.resolve(&identities).map_err(|error| failure(&self.file, &error))?;
+        let wishes = self.layout.resolve(&identities).map_err(|error| match error {
+            LayoutError::NoSuchGpu { .. } => selection::with_unreadable(failure(&self.file, &error), survey),
+            _ => failure(&self.file, &error),
+        })?;
         let meant = wishes.into_iter().filter_map(|(position, wish)| Some((survey.gpus.get(position)?, wish)));
         let meant: Vec<(&GpuSurvey, GpuWish)> =
             meant.filter(|(gpu, _)| chosen.iter().any(|one| one.gpu.uuid == gpu.gpu.uuid)).collect();

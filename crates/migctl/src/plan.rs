@@ -58,7 +58,7 @@ impl Args {
         context: &Context,
     ) -> Result<Vec<Planned<'s>>, Failure> {
         if let Some(layout) = layout {
-            let wishes = layout.wishes(survey, &context.options.gpuid)?;
+            let wishes = layout.wishes(survey, context)?;
             let plan = |(gpu, wish): (&'s GpuSurvey, _)| Planned {
                 pretended: self.model.is_some(),
                 ..layouts::plan(gpu, &wish, users)

@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use mig_model::layout::{GpuIdentity, GpuSelector};
-use mig_model::{GpuSurvey, NodeSurvey};
+use mig_model::{GpuSurvey, NodeSurvey, UnreadableGpu};
 
 use crate::failure::{Exit, Failure};
 
@@ -88,7 +88,15 @@ fn no_gpus(survey: &NodeSurvey) -> Failure {
     }
 }
 
-fn with_gpus(mut failure: Failure, survey: &NodeSurvey) -> Failure {
+/// What is known of GPUs that cannot be read is their index: any other name may be one of theirs.
+pub(crate) fn with_unreadable(failure: Failure, survey: &NodeSurvey) -> Failure {
+    let hint =
+        |gpu: &UnreadableGpu| format!("GPU {} cannot be read, and may be this one: {}", gpu.index, gpu.fault.message);
+    survey.unreadable.iter().map(hint).fold(failure, Failure::hint)
+}
+
+fn with_gpus(failure: Failure, survey: &NodeSurvey) -> Failure {
+    let mut failure = with_unreadable(failure, survey);
     for GpuSurvey { gpu, .. } in survey.gpus.iter().take(LISTED) {
         let pci = gpu.pci_address.as_deref().map(|pci| format!(", {pci}")).unwrap_or_default();
         failure = failure.hint(format!("GPU {}: {}{pci}, {}", gpu.index, gpu.uuid, gpu.name));

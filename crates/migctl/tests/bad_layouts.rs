@@ -81,7 +81,7 @@ exit 2
     assert_data_eq!(
         machine.transcript("apply -f too-many.yaml"),
         str![[r#"
-! error: too-many.yaml: line 4: there is no GPU 2; there are 2, 0 to 1
+! error: too-many.yaml: line 4: there is no GPU 2; there are 0, 1
 ! hint: which GPUs there are: migctl list gpu
 exit 7
 

@@ -129,7 +129,7 @@ exit 1
     assert_data_eq!(
         machine.transcript("--nvml-library broken.so list gpu"),
         str![[r#"
-! error: unable to load NVML: [DIR]/broken.so: file too short
+! error: [DIR]/broken.so is no library: install the driver again, or name the right file by --nvml-library
 exit 1
 
 "#]]
@@ -327,6 +327,50 @@ GPU  NAME            MEMORY     MIG  INSTANCES  PCI           UUID
   2  A100-SXM4-40GB  40.00 GiB  on           2  0000:09:00.0  GPU-749de1b4-7f97-5a06-8a5c-2018951d9d9d
 ! warning: GPU 1: nvmlDeviceGetHandleByIndex_v2 failed on GPU 1: device fell off the bus or has otherwise become inacessible (see the kernel's log for its XID; it needs a reset or a reboot)
 exit 0
+
+"#]]
+    );
+}
+
+#[test]
+fn a_layout_says_which_gpu_it_could_not_reach() {
+    let machine = Machine::new("one-gpu-lost");
+    machine.write("all.yaml", "version: mig-agent/v1\nlayouts: { it: [{ gpus: all, instances: [7g.40gb] }] }\n");
+    let by_uuid = "version: mig-agent/v1\nlayouts: { it: [{ gpus: [GPU-1234], instances: [7g.40gb] }] }\n";
+    machine.write("one.yaml", by_uuid);
+    assert_data_eq!(
+        machine.transcript("apply -f all.yaml --dry-run"),
+        str![[r#"
+GPU 0: nothing to do; 1 instance stays
+GPU 2: 3 steps
+  - destroy GPU instance 2 (3g.20gb at 0:4)
+  - destroy GPU instance 1 (3g.20gb at 4:4)
+  + create 7g.40gb at 0:8
+  room left: nothing
+! warning: GPU 1: nvmlDeviceGetHandleByIndex_v2 failed on GPU 1: device fell off the bus or has otherwise become inacessible (see the kernel's log for its XID; it needs a reset or a reboot)
+exit 0
+
+"#]]
+    );
+    assert_data_eq!(
+        machine.transcript("apply -f one.yaml"),
+        str![[r#"
+! warning: GPU 1: nvmlDeviceGetHandleByIndex_v2 failed on GPU 1: device fell off the bus or has otherwise become inacessible (see the kernel's log for its XID; it needs a reset or a reboot)
+! error: one.yaml: line 2: there is no GPU GPU-1234; there are 0, 2
+! hint: which GPUs there are: migctl list gpu
+! hint: GPU 1 cannot be read, and may be this one: nvmlDeviceGetHandleByIndex_v2 failed on GPU 1: device fell off the bus or has otherwise become inacessible (see the kernel's log for its XID; it needs a reset or a reboot)
+exit 7
+
+"#]]
+    );
+    assert_data_eq!(
+        machine.transcript("--gpuid GPU-1234 disable"),
+        str![[r#"
+! error: there is no GPU GPU-1234
+! hint: GPU 1 cannot be read, and may be this one: nvmlDeviceGetHandleByIndex_v2 failed on GPU 1: device fell off the bus or has otherwise become inacessible (see the kernel's log for its XID; it needs a reset or a reboot)
+! hint: GPU 0: GPU-e1f1a7b9-1c65-5415-b2d3-e8eaac5b342f, 0000:07:00.0, NVIDIA A100-SXM4-40GB
+! hint: GPU 2: GPU-749de1b4-7f97-5a06-8a5c-2018951d9d9d, 0000:09:00.0, NVIDIA A100-SXM4-40GB
+exit 7
 
 "#]]
     );

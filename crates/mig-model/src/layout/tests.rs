@@ -216,8 +216,8 @@ fn what_is_wrong_is_said_with_its_line() {
 #[test]
 fn what_does_not_go_with_the_gpus_is_said() {
     for (text, says) in [
-        (parted("devices: [0, 3]\nmig-enabled: false"), "line 4: there is no GPU 3; there are 3, 0 to 2"),
-        (entry("gpus: [GPU-1234]"), "line 4: there is no GPU GPU-1234; there are 3, 0 to 2"),
+        (parted("devices: [0, 3]\nmig-enabled: false"), "line 4: there is no GPU 3; there are 0, 1, 2"),
+        (entry("gpus: [GPU-1234]"), "line 4: there is no GPU GPU-1234; there are 0, 1, 2"),
         (
             entry(&format!("gpus: [{}]\nproduct: H100*", UUIDS[0])),
             "line 4: GPU 0 is named here, but is NVIDIA A100-SXM4-40GB (0x20B010DE), which the same entry rules out",
