@@ -150,8 +150,8 @@ problem: the NVML library [DIR]/short.so is cut short: it is being written, or t
     assert_data_eq!(
         library("text.so"),
         str![[r#"
-problem: unable to load NVML: [DIR]/text.so: [..]
--> install NVIDIA's driver; in a container, mount its files and name them by --nvidia-driver-root
+problem: [DIR]/text.so is no library: install the driver again, or name the right file by --nvml-library
+-> see which package put the file there: dpkg -S, rpm -qf
 
 "#]]
     );

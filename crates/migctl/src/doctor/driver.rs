@@ -56,6 +56,12 @@ fn broken(error: &DriverError) -> Finding {
         DriverError::Library(LibraryError::CutShort(_)) => {
             "if no installation is under way, install the driver again; is the disk full? df"
         }
+        DriverError::Library(LibraryError::NotALibrary { .. }) => {
+            "see which package put the file there: dpkg -S, rpm -qf"
+        }
+        DriverError::Library(LibraryError::Foreign { .. }) => {
+            "see what this node is, and what the library is for: uname -m; file LIBRARY"
+        }
         DriverError::Library(LibraryError::Unloadable { .. }) => {
             "install NVIDIA's driver; in a container, mount its files and name them by --nvidia-driver-root"
         }
