@@ -127,11 +127,11 @@ async fn a_lost_gpu_is_told_apart_from_the_others() {
 async fn a_gpu_that_never_said_who_it_is_counts_as_unhealthy() {
     let node = Node::new("one-gpu-lost");
     let mut agent = node.agent(&[]);
-    let scrape =
-        Scrape::until(&mut agent, "the GPUs are read", |scrape| scrape.families.contains_key("mig_agent_gpu_healthy"));
+    let left_out = |scrape: &Scrape| scrape.sum("mig_agent_gpu_left_out", &[]) == Some(1.0);
+    let scrape = Scrape::until(&mut agent, "the GPUs are read", left_out);
     let lost = scrape.with_value("mig_agent_gpu_healthy", 0.0);
     assert!(lost.len() == 1 && !lost[0].contains_key("UUID"), "{lost:?}");
-    assert_eq!(scrape.sum("mig_agent_gpu_left_out", &[("gpu", &*label(lost[0], "gpu"))]), Some(1.0));
+    assert_eq!(scrape.with_value("mig_agent_gpu_left_out", 1.0), lost);
 }
 
 #[tokio::test]

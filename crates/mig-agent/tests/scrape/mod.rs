@@ -1,5 +1,6 @@
 //! A scrape of /metrics, read more strictly than Prometheus does: what is out of place fails the test.
 
+#![allow(dead_code, reason = "each test file uses its own part")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "clippy takes only test functions for tests")]
 
 use std::collections::{BTreeMap, BTreeSet};
