@@ -93,6 +93,17 @@ pub(crate) struct Options {
     )]
     pub(crate) nvidia_driver_root: PathBuf,
 
+    /// Where the driver root is seen from here, if that is another place: in the agent's pod
+    #[arg(
+        long,
+        global = true,
+        env = "CONTAINER_DRIVER_ROOT",
+        hide_env_values = true,
+        value_name = "DIR",
+        hide_short_help = true
+    )]
+    pub(crate) container_driver_root: Option<PathBuf>,
+
     /// Where procfs is mounted
     #[arg(
         long,

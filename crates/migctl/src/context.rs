@@ -37,7 +37,7 @@ impl Context {
     /// Starts NVML.
     pub(crate) fn hardware(&self) -> Result<Hardware, DriverError> {
         let roots = Roots {
-            driver: self.options.nvidia_driver_root.clone(),
+            driver: self.options.container_driver_root.as_ref().unwrap_or(&self.options.nvidia_driver_root).clone(),
             sys: self.options.sys_root.clone(),
             proc: self.options.proc_root.clone(),
         };

@@ -121,6 +121,21 @@ exit 1
     );
 }
 
+/// In the agent's pod NVIDIA_DRIVER_ROOT is a path of the node, for CDI, and the files are mounted elsewhere.
+#[test]
+fn the_agents_pod_finds_its_driver() {
+    let machine = Machine::written(CUT);
+    let root = machine.path("mounted");
+    fs::create_dir_all(&root).unwrap();
+    let library = std::env::current_exe().unwrap().with_file_name("libfake_nvml.so");
+    fake_nvml::copy_library(&root, &library).unwrap();
+    let mut command = machine.command();
+    command.env_remove("NVML_LIBRARY").env("NVIDIA_DRIVER_ROOT", "/nowhere").env("CONTAINER_DRIVER_ROOT", &root);
+    let output = command.args(["-o", "json", "doctor"]).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(told.contains(&format!("from {}", root.display())), "{told}");
+}
+
 #[test]
 fn libraries_that_do_not_load_are_told_apart() {
     let machine = Machine::written(CUT);

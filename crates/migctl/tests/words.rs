@@ -73,6 +73,11 @@ Global options:
           [env: NVIDIA_DRIVER_ROOT]
           [default: /]
 
+      --container-driver-root <DIR>
+          Where the driver root is seen from here, if that is another place: in the agent's pod
+          
+          [env: CONTAINER_DRIVER_ROOT]
+
       --proc-root <DIR>
           Where procfs is mounted
           
