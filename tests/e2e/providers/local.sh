@@ -178,7 +178,7 @@ prepare_node() {
 
 configure_containerd() {
   cat >"$cluster/net.d/10-bridge.conflist" <<K
-{"cniVersion": "1.0.0", "name": "e2e", "plugins": [{"type": "bridge", "bridge": "cni0", "isGateway": true,
+{"cniVersion": "1.0.0", "name": "e2e", "plugins": [{"type": "bridge", "bridge": "cni0", "isDefaultGateway": true,
  "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.244.0.0/24"}]]}}]}
 K
   cat >"$cluster/containerd.toml" <<K

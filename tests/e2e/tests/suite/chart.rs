@@ -141,7 +141,7 @@ async fn a_second_release_on_the_node_is_refused_and_named(test: &Namespace<'_>)
     let expected = "DaemonSet mig-agent in namespace mig-agent offers nvidia.com resources already";
     ensure!(refused.code != 0 && refused.err.contains(expected), "{refused:?}");
     succeed(&format!("{install} --set nvidiaDriverRoot=/var/lib/fake-nvml --set allowOtherPlugins=true"))?;
-    let told = test.cluster.unready_for("does a second mig-agent run on this node?").await;
+    let told = test.cluster.unready_for("another mig-agent serves").await;
     succeed("helm --namespace second uninstall second --wait --timeout 90s")?;
     succeed("kubectl delete namespace second --wait=false")?;
     test.cluster.all_listed_again().await?;
