@@ -299,3 +299,24 @@ async fn the_page_lists_exactly_what_there_is() {
         assert_eq!(Some(&shape), documented.get(&name), "{name}");
     }
 }
+
+/// A word that the agent may say and the page does not explain is a riddle.
+#[test]
+fn the_page_explains_all_reasons_and_states() {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let read = |file: &str| std::fs::read_to_string(repository.join(file)).unwrap();
+    let page = read("docs/metrics.md");
+    for (file, function) in [
+        ("crates/mig-device-plugin/src/server.rs", "fn reason(&self) -> &'static str {"),
+        ("crates/mig-agent/src/slices.rs", "fn word(self) -> &'static str {"),
+    ] {
+        let source = read(file);
+        let body = source.split(function).nth(1).unwrap_or_else(|| panic!("{file} has no {function}"));
+        let arms = body.split("\n    }\n").next().unwrap().lines();
+        let words: Vec<&str> = arms.filter_map(|arm| arm.split_once("=> \"")?.1.split('"').next()).collect();
+        assert!(words.len() > 5, "{words:?}");
+        for word in words {
+            assert!(page.contains(&format!("\n| `{word}` |")), "{word} of {file} is not in docs/metrics.md");
+        }
+    }
+}
