@@ -221,11 +221,18 @@ impl Session<'_> {
     async fn run(&self, directory: &mut watch::Receiver<DirectoryState>) -> Result<(), Obstacle> {
         // Changes up to here are known; what comes after, our own socket included, is looked at.
         directory.mark_unchanged();
-        if let Some(obstacle) = self.rival().await {
-            return Err(obstacle);
-        }
         let endpoint = format!("mig-agent-{}.sock", self.outlet.resource.name());
-        let Socket { listener, guard } = Socket::bind(self.paths.device_plugins(), &endpoint).await?;
+        let begun = async {
+            match self.rival().await {
+                Some(obstacle) => Err(obstacle),
+                None => Socket::bind(self.paths.device_plugins(), &endpoint).await,
+            }
+        };
+        // Sockets whose owners hang are waited for, one by one; the end of the pod is not put off by them.
+        let Socket { listener, guard } = tokio::select! {
+            () = self.stop.cancelled() => return Ok(()),
+            begun = begun => begun?,
+        };
         let contact = Arc::new(Contact::default());
         let service = PluginService::new(Arc::clone(self.outlet), Arc::clone(&contact));
         let ends = contact.stop.clone();
