@@ -14,7 +14,7 @@ use crate::usage::Usage;
 
 /// Nodes are made and removed, drivers replaced, by people who tell nobody.
 const SELDOM: Duration = Duration::from_secs(10);
-/// While something is missing.
+/// While something is missing without which a device cannot be given.
 const OFTEN: Duration = Duration::from_secs(1);
 /// Reading and writing take milliseconds, unless a disk or a network file system hangs.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -48,7 +48,7 @@ pub(crate) async fn follow(
                 tell(&mut told, &ready);
                 status.unprepared(ready.problem.clone());
                 keeps = ready.keeps;
-                let missing = ready.problem.is_some() || !ready.complaints.is_empty();
+                let missing = ready.problem.is_some() || ready.blocks;
                 again = prepare.touches_files().then_some(if missing { OFTEN } else { SELDOM });
                 prepared.send_if_modified(|before| {
                     let changed = before.as_deref() != Some(&ready);

@@ -29,6 +29,8 @@ pub(crate) struct Prepared {
     pub(crate) problem: Option<String>,
     /// What keeps some from being given, and what they may lack; one line each.
     pub(crate) complaints: Vec<String>,
+    /// Whether one of them keeps a device from being given.
+    pub(crate) blocks: bool,
     /// Whether something is kept only because a pod may still hold it.
     pub(crate) keeps: bool,
 }
@@ -110,6 +112,7 @@ impl Prepare {
                 Ok(nodes) => Some(nodes),
                 Err(why) => {
                     mark(device, "NoDeviceNumbers", &why);
+                    prepared.blocks = true;
                     prepared.complaints.push(format!("{}: {why}", device.id));
                     None
                 }
@@ -127,6 +130,7 @@ impl Prepare {
                     Err(error) => {
                         let why = causes(&error);
                         mark(device, "NoDeviceNode", &why);
+                        prepared.blocks = true;
                         prepared.complaints.push(format!("{}: {why}", device.id));
                     }
                 }

@@ -95,6 +95,7 @@ fn a_device_without_numbers_is_the_only_one_to_suffer() {
     assert_eq!(faults[3], "the GPU is lost", "the driver's own word comes first");
     assert_eq!(prepared.problem, None);
     assert_eq!(prepared.complaints.len(), 3);
+    assert!(prepared.blocks);
     assert_eq!(host.names(), ["MIG-a"]);
 }
 
@@ -124,6 +125,7 @@ fn a_module_that_is_not_loaded_is_mentioned() {
     let prepared = host.prepare("cdi-cri").run(&offers(vec![slice("MIG-a", 1)]), |_| false);
     assert_eq!(faults(&prepared), [""]);
     assert!(prepared.complaints[0].contains("nvidia-modprobe -u"), "{:?}", prepared.complaints);
+    assert!(!prepared.blocks, "no device waits for it");
 }
 
 #[test]
