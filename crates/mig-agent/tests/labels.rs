@@ -252,6 +252,20 @@ async fn what_the_driver_does_not_tell_is_left_out() {
     assert!(text.contains("nvidia.com/gpu.family=ampere") && text.contains("mig-1g.5gb.memory=4864"), "{text}");
 }
 
+#[tokio::test]
+async fn what_failed_once_is_asked_again() {
+    let node = Node::new("demo");
+    node.add_fault("nvmlDeviceGetMemoryInfo", Some("UNKNOWN"), None);
+    let folder = folder(&node);
+    let _kubelet = node.kubelet().await;
+    let agent = node.agent(FILE);
+    let text = written(&folder, &agent);
+    assert!(!text.contains("nvidia.com/gpu.memory"), "{text}");
+    node.clear_faults();
+    let text = until("the memory", &agent, || features(&folder).filter(|text| text.contains("nvidia.com/gpu.memory")));
+    assert!(text.contains("nvidia.com/gpu.family=ampere"), "{text}");
+}
+
 /// A label that flaps would move pods about; that the devices are bad the kubelet hears otherwise.
 #[tokio::test]
 async fn a_lost_gpu_keeps_its_labels() {

@@ -65,26 +65,30 @@ impl<'s> Describer<'s> {
         Self { session, sys_root, known: NodeDetails::default(), last: None }
     }
 
-    /// Nothing, if the inventory is the one that was described last. A GPU that fails is asked again when it is seen
-    /// to have changed, as it is when its fault is noticed or gone.
+    /// Nothing, if the inventory is the one that was described last, and nothing failed then. What a driver refuses
+    /// for good is an answer, so only what may pass is asked again.
     fn describe(&mut self, inventory: &Arc<NodeInventory>) -> Option<NodeDetails> {
         if self.last.as_ref().is_some_and(|last| Arc::ptr_eq(last, inventory)) {
             return None;
         }
-        self.last = Some(Arc::clone(inventory));
+        let mut complete = true;
         if self.known.cuda.is_none() {
             self.known.cuda = self.session.cuda_version().ok();
         }
         for gpu in inventory.gpus.iter().filter(|gpu| gpu.fault.is_none()) {
             if let Err(error) = self.gpu(gpu) {
                 tracing::debug!(gpu = gpu.index, "not all is known that labels would say: {error}");
+                complete = false;
             }
         }
+        self.last = complete.then(|| Arc::clone(inventory));
         Some(self.known.clone())
     }
 
     fn gpu(&mut self, gpu: &Gpu) -> Result<(), DriverError> {
-        let is_new = !self.known.gpus.contains_key(&gpu.uuid);
+        // Some drivers don't tell the memory of a GPU that is cut.
+        let untold = |known: &GpuDetails| known.memory_mib.is_none() && !gpu.mig.is_enabled();
+        let is_new = self.known.gpus.get(&gpu.uuid).is_none_or(untold);
         let parts = gpu.instances.iter().flat_map(|instance| &instance.compute_instances);
         // One of each profile will do.
         let mut parts: BTreeMap<_, _> = parts.map(|compute| (part_key(gpu, compute), compute)).collect();
