@@ -111,6 +111,17 @@ worker:
 {{- if and .Values.createDeviceNodes (not $modes.deviceSpecs) }}
 {{- $why = append $why "createDeviceNodes: means something with passDeviceSpecs=true (or compatWithCPUManager=true) only. Set that, or remove it." }}
 {{- end }}
+{{- range $value := list "pollInterval" "nvmlDeadline" "settleTime" }}
+{{- with index $.Values $value }}
+{{- if ne (include "mig-agent.isTime" .) "true" }}
+{{- $why = append $why (printf "%s: %s is not a time from 10ms to 24h, which the agent would not start with. Give one, such as 5s, or leave it empty for the agent's own." $value .) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- $port := int (.Values.httpPort | default 8080) }}
+{{- if and (lt $port 1024) (ne (include "mig-agent.bindsLowPorts" .) "true") }}
+{{- $why = append $why (printf "httpPort: %d is below 1024, which takes a capability that the agent has not got. Use 1024 or above, or give it that by securityContext.capabilities.add={NET_BIND_SERVICE}." $port) }}
+{{- end }}
 {{- $strategies := (include "mig-agent.deviceListStrategies" . | fromJson).list }}
 {{- if and (has "cdi-cri" $strategies) (semverCompare "<1.29.0-0" .Capabilities.KubeVersion.Version) }}
 {{- $why = append $why (printf "deviceListStrategy: cdi-cri needs Kubernetes 1.29 (this is %s). Use cdi-annotations or envvar." .Capabilities.KubeVersion.Version) }}
@@ -135,6 +146,33 @@ worker:
 {{- $why = append $why "securityContext: privileged and allowPrivilegeEscalation: false exclude each other. Remove one." }}
 {{- end }}
 {{- toYaml $why }}
+{{- end }}
+
+{{/* Whether the agent takes a time. The schema knows how one is written, not how long it is. */}}
+{{- define "mig-agent.isTime" -}}
+{{- $units := dict "ms" 1 "s" 1000 "m" 60000 "h" 3600000 }}
+{{- $milliseconds := 0 }}
+{{- range regexFindAll "[0-9]+[a-z]+" . -1 }}
+{{- /* Zeros in front would make it octal. Ten digits are more than a day in any unit, and more could not be reckoned with. */}}
+{{- $digits := regexReplaceAll "^0*([0-9]*)[a-z]+$" . "${1}" }}
+{{- $count := ternary 999999999 (int64 ($digits | default "0")) (gt (len $digits) 9) }}
+{{- $milliseconds = add $milliseconds (mul $count (get $units (regexFind "[a-z]+" .))) }}
+{{- end }}
+{{- and (ge $milliseconds 10) (le $milliseconds 86400000) }}
+{{- end }}
+
+{{/* Whether the agent's rights, or the pod's own sysctl, allow ports below 1024. */}}
+{{- define "mig-agent.bindsLowPorts" -}}
+{{- $context := include "mig-agent.securityContext" . | fromYaml }}
+{{- $capabilities := $context.capabilities | default dict }}
+{{- $allowed := $context.privileged | default false }}
+{{- range list "NET_BIND_SERVICE" "CAP_NET_BIND_SERVICE" "ALL" }}
+{{- if has . ($capabilities.add | default list) }}{{ $allowed = true }}{{ end }}
+{{- end }}
+{{- range (.Values.podSecurityContext).sysctls }}
+{{- if eq (.name | default "") "net.ipv4.ip_unprivileged_port_start" }}{{ $allowed = true }}{{ end }}
+{{- end }}
+{{- $allowed }}
 {{- end }}
 
 {{/* Asked of the cluster, or, where helm asks none, told from its version. */}}

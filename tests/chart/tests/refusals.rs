@@ -5,7 +5,7 @@
 use chart::{Refusal, assert_snapshot, helms};
 
 /// Arguments of `helm template`, one refusal each.
-const BY_SENTENCE: [&[&str]; 40] = [
+const BY_SENTENCE: [&[&str]; 47] = [
     &["--set", "config.name=mine"],
     &["--set-string", "config.map.default=version: v1"],
     &["--set", "configManager.resources.limits.cpu=1"],
@@ -45,6 +45,14 @@ const BY_SENTENCE: [&[&str]; 40] = [
     &["--set", "metrics.serviceMonitor.enabled=true", "--api-versions", "v1/Pod"],
     &["--set", "metrics.prometheusRule.enabled=true", "--api-versions", "v1/Pod"],
     &["--kube-version", "1.27.0"],
+    &["--set", "pollInterval=0s"],
+    &["--set", "nvmlDeadline=9ms"],
+    &["--set", "settleTime=23h60m1ms"],
+    // More than can be reckoned with.
+    &["--set", "pollInterval=99999999999999999999h"],
+    &["--set", "httpPort=1023"],
+    &["--set", "httpPort=80,securityContext.capabilities.add={SYS_NICE}"],
+    &["--set", "httpPort=80,podSecurityContext.sysctls[0].name=net.core.somaxconn"],
     // Several at once are all said at once.
     &["--set", "gfd.enabled=true,failOnInitError=true,createDeviceNodes=true"],
 ];
@@ -126,6 +134,26 @@ fn what_cannot_be_had_is_refused_with_what_to_do() {
 #[test]
 fn what_the_schema_does_not_know_is_refused() {
     assert_snapshot("tests/chart/snapshots/refused-by-schema.txt", &all_refused(&BY_SCHEMA));
+}
+
+/// On the near side of each edge.
+#[test]
+fn what_the_agent_takes_is_not_refused() {
+    for values in [
+        "pollInterval=10ms",
+        "nvmlDeadline=23h60m",
+        "settleTime=24h",
+        // Not octal.
+        "settleTime=0000000000010ms",
+        "httpPort=1024",
+        "httpPort=80,privileged=true",
+        "httpPort=80,securityContext.capabilities.add={NET_BIND_SERVICE}",
+        "httpPort=80,podSecurityContext.sysctls[0].name=net.ipv4.ip_unprivileged_port_start",
+    ] {
+        for helm in helms() {
+            helm.template(&["--set", values]).unwrap_or_else(|Refusal(why)| panic!("{values}: {why}"));
+        }
+    }
 }
 
 /// Each key may be null: what is left is a rendering or a refusal, never a template's stumble.
