@@ -172,10 +172,10 @@ feature-file
 {{/* What is the same in the agent's pod and in the one that `helm test` runs beside it. */}}
 {{- define "mig-agent.placement" -}}
 {{- with .Values.runtimeClassName }}
-runtimeClassName: {{ . }}
+runtimeClassName: {{ toYaml . }}
 {{- end }}
 {{- with .Values.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ toYaml . }}
 {{- end }}
 {{- with .Values.imagePullSecrets }}
 imagePullSecrets:

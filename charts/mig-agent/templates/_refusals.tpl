@@ -26,7 +26,7 @@
 {{- $why = append $why "gfd.enabled: gpu-feature-discovery is not part of this chart. The agent writes the MIG labels itself (value nodeLabels); if you need the other ones, install NVIDIA's chart with devicePlugin.enabled=false and gfd.enabled=true beside this one, and set nodeLabels to \"off\"." }}
 {{- end }}
 {{- $nfd := .Values.nfd | default dict }}
-{{- if and $nfd (not (deepEqual $nfd (include "mig-agent.nvidiasNfd" . | fromYaml))) }}
+{{- if and $nfd (not (and (hasKey $nfd "enabled") (not $nfd.enabled))) (not (deepEqual $nfd (include "mig-agent.nvidiasNfd" . | fromYaml))) }}
 {{- $why = append $why "nfd: node-feature-discovery is not part of this chart. Install its own chart (https://kubernetes-sigs.github.io/node-feature-discovery); its labels are what this chart's affinity waits for." }}
 {{- end }}
 {{- with .Values.mps }}
@@ -118,6 +118,21 @@ worker:
 {{- end }}
 {{- end }}
 {{- end }}
+{{- $own := include "mig-agent.ownVariables" . | fromYaml }}
+{{- range concat (((((.Values.devicePlugin).containers).main).env) | default list) (.Values.extraEnv | default list) }}
+{{- if hasKey $own .name }}
+{{- $why = append $why (printf "extraEnv: %s is what the chart sets by %s, with all that has to agree with it. Use that." .name (get $own .name)) }}
+{{- end }}
+{{- end }}
+{{- range .Values.extraArgs }}
+{{- $variable := regexReplaceAll "^--([a-z0-9-]+)(=.*)?$" . "${1}" | replace "-" "_" | upper }}
+{{- if and (hasPrefix "--" .) (hasKey $own $variable) }}
+{{- $why = append $why (printf "extraArgs: %s is what the chart sets by %s, with all that has to agree with it. Use that." (regexFind "^--[a-z0-9-]+" .) (get $own $variable)) }}
+{{- end }}
+{{- end }}
+{{- if regexMatch "^(127[.]|\\[::1\\]$)" (.Values.httpAddress | default "") }}
+{{- $why = append $why (printf "httpAddress: the kubelet asks the agent how it is, and cannot reach %s in its pod. Leave it empty for every address of the pod." .Values.httpAddress) }}
+{{- end }}
 {{- $port := int (.Values.httpPort | default 8080) }}
 {{- if and (lt $port 1024) (ne (include "mig-agent.bindsLowPorts" .) "true") }}
 {{- $why = append $why (printf "httpPort: %d is below 1024, which takes a capability that the agent has not got. Use 1024 or above, or give it that by securityContext.capabilities.add={NET_BIND_SERVICE}." $port) }}
@@ -145,7 +160,40 @@ worker:
 {{- if and (or .Values.privileged $given.privileged) (hasKey $given "allowPrivilegeEscalation") (not $given.allowPrivilegeEscalation) }}
 {{- $why = append $why "securityContext: privileged and allowPrivilegeEscalation: false exclude each other. Remove one." }}
 {{- end }}
+{{- if and .Values.privileged (hasKey $given "privileged") (not $given.privileged) }}
+{{- $why = append $why "securityContext: privileged=true and securityContext.privileged=false contradict each other. Remove one." }}
+{{- end }}
 {{- toYaml $why }}
+{{- end }}
+
+{{/*
+The agent's variables that have a value of the chart. Mounts, rights, probes and the look for other owners go by the value: a
+variable or an argument beside it would part from them.
+*/}}
+{{- define "mig-agent.ownVariables" -}}
+MIG_STRATEGY: migStrategy
+RESOURCE_DOMAIN: resourceDomain
+DEVICE_LIST_STRATEGY: deviceListStrategy
+DEVICE_ID_STRATEGY: deviceIDStrategy
+PASS_DEVICE_SPECS: passDeviceSpecs
+VISIBLE_DEVICES_ENV: visibleDevicesEnv
+PREFERRED_ALLOCATION: preferredAllocation
+NVIDIA_DRIVER_ROOT: nvidiaDriverRoot
+CONTAINER_DRIVER_ROOT: nvidiaDriverRoot
+DRIVER_ROOT_CTR_PATH: nvidiaDriverRoot
+NVIDIA_DEV_ROOT: nvidiaDevRoot
+DEV_ROOT: nvidiaDevRoot
+CONTAINER_DEV_ROOT: nvidiaDevRoot
+NVML_LIBRARY: nvmlLibrary
+KUBELET_ROOT: kubeletRoot
+CDI_DIR: cdiDir
+NODE_LABELS: nodeLabels
+NODE_NAME: nodeLabels
+FEATURES_DIR: featuresDir
+LISTEN: httpAddress and httpPort
+POLL_INTERVAL: pollInterval
+NVML_DEADLINE: nvmlDeadline
+SETTLE_TIME: settleTime
 {{- end }}
 
 {{/* Whether the agent takes a time. The schema knows how one is written, not how long it is. */}}

@@ -5,7 +5,7 @@
 use chart::{Refusal, assert_snapshot, helms};
 
 /// Arguments of `helm template`, one refusal each.
-const BY_SENTENCE: [&[&str]; 47] = [
+const BY_SENTENCE: [&[&str]; 54] = [
     &["--set", "config.name=mine"],
     &["--set-string", "config.map.default=version: v1"],
     &["--set", "configManager.resources.limits.cpu=1"],
@@ -53,12 +53,29 @@ const BY_SENTENCE: [&[&str]; 47] = [
     &["--set", "httpPort=1023"],
     &["--set", "httpPort=80,securityContext.capabilities.add={SYS_NICE}"],
     &["--set", "httpPort=80,podSecurityContext.sysctls[0].name=net.core.somaxconn"],
+    // What has a value of its own, and parts from it.
+    &["--set", "extraEnv[0].name=RESOURCE_DOMAIN,extraEnv[0].value=nvidia.com"],
+    &["--set", "devicePlugin.containers.main.env[0].name=NODE_LABELS,devicePlugin.containers.main.env[0].value=node"],
+    &["--set", "extraArgs={--resource-domain=nvidia.com}"],
+    &["--set", "extraArgs={--listen,0.0.0.0:9999}"],
+    &["--set", "httpAddress=127.0.0.1"],
+    &["--set", "httpAddress=[::1]"],
+    &["--set", "privileged=true,securityContext.privileged=false"],
     // Several at once are all said at once.
     &["--set", "gfd.enabled=true,failOnInitError=true,createDeviceNodes=true"],
 ];
 
 /// The same, found by the schema.
-const BY_SCHEMA: [&[&str]; 49] = [
+const BY_SCHEMA: [&[&str]; 58] = [
+    &["--set-json", "priorityClassName=\"a\\nhostNetwork: true\""],
+    &["--set", "priorityClassName=a: b"],
+    &["--set", "httpAddress=999.1.1.1"],
+    &["--set-json", "image.tag=123456789012345678901"],
+    &["--set", "extraEnv[0].name=A,extraEnv[0].vallue=x"],
+    &["--set-json", "extraEnv=[{\"name\": \"A\", \"value\": 1}]"],
+    &["--set", "cdi.enabled=true"],
+    &["--set", "mps.enabled=true"],
+    &["--set-string", "gfd.enabled=false"],
     &["--set", "migstrategy=single"],
     &["--set", "image.registry=docker.io"],
     &["--set", "metrics.enabled=true"],
@@ -149,9 +166,30 @@ fn what_the_agent_takes_is_not_refused() {
         "httpPort=80,privileged=true",
         "httpPort=80,securityContext.capabilities.add={NET_BIND_SERVICE}",
         "httpPort=80,podSecurityContext.sysctls[0].name=net.ipv4.ip_unprivileged_port_start",
+        "httpAddress=10.20.255.1",
+        "extraEnv[0].name=RUST_BACKTRACE,extraEnv[0].value=full",
+        "nfd.enabled=false",
     ] {
         for helm in helms() {
             helm.template(&["--set", values]).unwrap_or_else(|Refusal(why)| panic!("{values}: {why}"));
+        }
+    }
+}
+
+/// Kubernetes takes `123` and `true` for names, and YAML takes them for something else.
+#[test]
+fn names_stay_names() {
+    let values = "fullnameOverride=123,namespaceOverride=456,priorityClassName=true,runtimeClassName=null,serviceAccount.name=1e5";
+    for helm in helms() {
+        let rendered = helm.template(&["--set-string", values]).unwrap_or_else(|Refusal(why)| panic!("{why}"));
+        for line in [
+            "name: \"123\"",
+            "namespace: \"456\"",
+            "priorityClassName: \"true\"",
+            "runtimeClassName: \"null\"",
+            "serviceAccountName: \"1e5\"",
+        ] {
+            assert!(rendered.contains(line), "{line}\n{rendered}");
         }
     }
 }
