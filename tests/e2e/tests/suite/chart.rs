@@ -14,7 +14,14 @@ use crate::trial_where;
 /// What the suite installed, changed by what follows.
 pub(crate) const UPGRADE: &str =
     "helm --namespace mig-agent upgrade mig-agent charts/mig-agent --reuse-values --timeout 90s";
-pub(crate) const ROLLBACK: &str = "helm --namespace mig-agent rollback mig-agent --wait --timeout 90s";
+/// helm's --wait takes a DaemonSet for ready while as many pods are missing as an update may take away: on one node, all.
+pub(crate) const ROLLED_OUT: &str = "kubectl --namespace mig-agent rollout status daemonset/mig-agent --timeout 90s";
+
+/// Back to what the suite installed.
+pub(crate) fn roll_back() -> Result<()> {
+    succeed("helm --namespace mig-agent rollback mig-agent --wait --timeout 90s")?;
+    succeed(ROLLED_OUT).map(|_| ())
+}
 
 /// Why tests that change the installation can't be run, where they can't.
 pub(crate) fn lacks() -> Option<&'static str> {
@@ -41,6 +48,8 @@ async fn an_upgrade_and_a_rollback_touch_no_pod(test: &Namespace<'_>) -> Result<
     let before = hold_some(test).await?;
     let agent = test.cluster.agent().await?.metadata.uid;
     succeed(&format!("{UPGRADE} --wait --set podAnnotations.e2e=upgraded"))?;
+    succeed(ROLLED_OUT)?;
+    test.cluster.all_listed_again().await?;
     let upgraded = test.cluster.agent().await?.metadata;
     ensure!(upgraded.uid != agent, "the agent was not replaced");
     ensure!(
@@ -48,7 +57,7 @@ async fn an_upgrade_and_a_rollback_touch_no_pod(test: &Namespace<'_>) -> Result<
         "its annotation"
     );
     nothing_but_the_rest_is_free(test, &before).await?;
-    succeed(ROLLBACK)?;
+    roll_back()?;
     let back = test.cluster.agent().await?.metadata;
     ensure!(
         back.uid != upgraded.uid && !back.annotations.unwrap_or_default().contains_key("e2e"),
@@ -129,7 +138,7 @@ async fn another_scene_changes_the_node_under_the_agent(test: &Namespace<'_>) ->
 async fn a_driver_root_that_is_not_there_is_named(test: &Namespace<'_>) -> Result<()> {
     succeed(&format!("{UPGRADE} --set nvidiaDriverRoot=/var/lib/nowhere"))?;
     let told = test.cluster.told_of_agent("/var/lib/nowhere is not a directory").await;
-    succeed(ROLLBACK)?;
+    roll_back()?;
     test.cluster.all_listed_again().await?;
     told
 }

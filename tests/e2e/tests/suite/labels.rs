@@ -5,7 +5,7 @@ use e2e::command::{on_the_node, run, succeed};
 use e2e::namespace::Namespace;
 use libtest_mimic::Trial;
 
-use crate::chart::{ROLLBACK, UPGRADE, lacks};
+use crate::chart::{ROLLED_OUT, UPGRADE, lacks, roll_back};
 use crate::trial_where;
 
 /// Of the demo scene.
@@ -34,6 +34,7 @@ async fn the_feature_file_tells_of_the_slices(_: &Namespace<'_>) -> Result<()> {
 /// Installed so, with the rights that the chart gives it then: enough for this, and for nothing else.
 async fn an_agent_that_may_labels_its_own_node(test: &Namespace<'_>) -> Result<()> {
     succeed(&format!("{UPGRADE} --wait --set nodeLabels=node"))?;
+    succeed(ROLLED_OUT)?;
     let outcome = async {
         for (label, value) in EXPECTED {
             test.cluster.labelled(label, value).await?;
@@ -51,7 +52,7 @@ async fn an_agent_that_may_labels_its_own_node(test: &Namespace<'_>) -> Result<(
         Ok(())
     }
     .await;
-    succeed(ROLLBACK)?;
+    roll_back()?;
     // As the pages say, for they stay.
     let node = test.cluster.name();
     succeed(&format!(
