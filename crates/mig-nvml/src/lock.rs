@@ -17,7 +17,14 @@ const ATTEMPTS: usize = 10;
 #[derive(Debug)]
 pub struct NodeLock {
     /// The kernel keeps the lock for as long as this is open. What is written in it only tells others who holds it.
-    _file: File,
+    file: File,
+}
+
+impl Drop for NodeLock {
+    fn drop(&mut self) {
+        // Closing is not enough: a child that another thread is starting has this file too until its program runs.
+        let _ = flock(&self.file, FlockOperation::Unlock);
+    }
 }
 
 /// Why the lock cannot be had.
@@ -73,7 +80,7 @@ impl NodeLock {
                 continue;
             }
             introduce(&mut file, what).map_err(failed)?;
-            return Ok(Self { _file: file });
+            return Ok(Self { file });
         }
         Err(failed(io::Error::other("it is removed again and again")))
     }
