@@ -6,6 +6,8 @@ use serde::Serialize;
 
 use crate::identity::{GpuUuid, MigUuid};
 use crate::profile::Profile;
+use crate::survey::Process;
+use crate::vitals::Vitals;
 
 /// One reading of the node's GPUs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -46,6 +48,12 @@ pub struct Gpu {
     pub mig: MigMode,
     /// GPU instances by placement: those that have at least one compute instance; in a [`crate::GpuSurvey`] all.
     pub instances: Vec<GpuInstance>,
+    /// How its hardware does.
+    pub vitals: Vitals,
+    /// Why nobody would learn of its errors, if so.
+    pub unwatched: Option<Fault>,
+    /// What runs on it; nothing where the driver does not tell.
+    pub processes: Option<Vec<Process>>,
     /// Why it can't be used at present; what is above is then the last that was known.
     pub fault: Option<Fault>,
 }
@@ -118,6 +126,9 @@ pub struct ComputeInstance {
     /// Where it lies, in compute slices of its GPU instance; only a [`crate::GpuSurvey`] says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub placement: Option<Placement>,
+    /// Why it can't be used at present, though its GPU can.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fault: Option<Fault>,
 }
 
 /// A stretch of slices: a GPU's memory slices for a GPU instance.

@@ -19,6 +19,7 @@ mod profile;
 mod resource;
 mod strategy;
 mod survey;
+mod vitals;
 mod yaml;
 
 pub use details::{GpuDetails, NodeDetails, PartDetails};
@@ -33,3 +34,4 @@ pub use profile::{Profile, ProfileError};
 pub use resource::{ResourceDomain, ResourceError, ResourceName};
 pub use strategy::{Address, Device, LeftOut, MigAddress, Offers, Strategy, StrategyError, assign};
 pub use survey::{GpuSurvey, NodeSurvey, Process};
+pub use vitals::{Recovery, RemappedRows, Vitals, XidEvent};

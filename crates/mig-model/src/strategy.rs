@@ -213,7 +213,7 @@ fn mig_devices(gpu: &Gpu) -> impl Iterator<Item = Device> {
             profile: Some(compute.profile.clone()),
             numa_node: gpu.numa_node,
             address: Address { gpu_index: gpu.index, gpu_minor: gpu.minor, mig: Some(ids) },
-            fault: gpu.fault.clone(),
+            fault: gpu.fault.clone().or_else(|| compute.fault.clone()),
         }
     })
 }

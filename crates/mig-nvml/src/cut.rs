@@ -102,7 +102,14 @@ fn compute_instances(
                 return Err(DriverError::Contradiction { gpu: instance.gpu_index(), what });
             };
             let (profile, uuid) = (known.profile.clone(), device.uuid.clone());
-            found.push(ComputeInstance { id: info.id, profile, uuid, index: None, placement: Some(info.placement) });
+            found.push(ComputeInstance {
+                id: info.id,
+                profile,
+                uuid,
+                index: None,
+                placement: Some(info.placement),
+                fault: None,
+            });
         }
     }
     Ok(found)

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::Path;
 
 use mig_model::{
-    ComputeInstance, Driver, Gpu, GpuInstance, GpuUuid, MigMode, MigUuid, NodeInventory, Profile, UnreadableGpu,
+    ComputeInstance, Driver, Gpu, GpuInstance, GpuUuid, MigMode, MigUuid, NodeInventory, Profile, UnreadableGpu, Vitals,
 };
 
 use crate::error::DriverError;
@@ -113,7 +113,20 @@ impl<'s> Reader<'s> {
         let minor = said(handle.minor())?;
         let model = format!("{:08x} {name}", pci_ids.map_or(0, |(device, _)| device));
         let (mig, instances) = (MigMode::Unsupported, Vec::new());
-        let gpu = Gpu { index, uuid, name, minor, pci_address, numa_node, mig, instances, fault: None };
+        let gpu = Gpu {
+            index,
+            uuid,
+            name,
+            minor,
+            pci_address,
+            numa_node,
+            mig,
+            instances,
+            vitals: Vitals::default(),
+            unwatched: None,
+            processes: None,
+            fault: None,
+        };
         Ok(Identified { handle, gpu, model, pci_ids })
     }
 
@@ -154,7 +167,7 @@ impl<'s> Reader<'s> {
             };
             let Some(profile) = unless_gone(compute_profile(&device, &instance.profile))? else { continue };
             let (id, index) = (compute_instance, Some(position));
-            instance.compute_instances.push(ComputeInstance { id, profile, uuid, index, placement: None });
+            instance.compute_instances.push(ComputeInstance { id, profile, uuid, index, placement: None, fault: None });
         }
         let mut instances: Vec<GpuInstance> =
             instances.into_values().filter(|i| !i.compute_instances.is_empty()).collect();

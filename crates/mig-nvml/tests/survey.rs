@@ -23,6 +23,9 @@ fn expected(world: &World, index: usize, gpu: &Gpu) -> GpuSurvey {
     };
     GpuSurvey {
         gpu: mig_model::Gpu {
+            vitals: mig_model::Vitals::default(),
+            unwatched: None,
+            processes: None,
             index: u32::try_from(index).unwrap(),
             uuid: GpuUuid::new(gpu.uuid.clone()).unwrap(),
             name: model.name.clone(),
@@ -47,6 +50,7 @@ fn instance_of(model: &fake_nvml::Model, instance: &fake_nvml::GpuInstance) -> G
     let compute = |compute: &fake_nvml::ComputeInstance| {
         let part = &of.compute_profiles[compute.profile];
         ComputeInstance {
+            fault: None,
             id: compute.id,
             profile: profile(&part.name),
             uuid: MigUuid::new(compute.uuid.clone()).unwrap(),

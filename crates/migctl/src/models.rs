@@ -33,6 +33,9 @@ impl CutModel {
         let uuid = GpuUuid::new(format!("GPU-00000000-0000-0000-0000-{index:012x}"))
             .map_err(|error| Failure::failed("BadModel", error.to_string()))?;
         let gpu = Gpu {
+            vitals: mig_model::Vitals::default(),
+            unwatched: None,
+            processes: None,
             index,
             uuid,
             name: self.name.clone(),

@@ -75,7 +75,8 @@ fn instances(geometry: &Geometry, texts: &[&str]) -> anyhow::Result<Vec<GpuInsta
         let start: u32 = start.parse()?;
         let size = geometry.find(&profile).and_then(|known| known.placements.first()).context("a size")?.size;
         let uuid = MigUuid::new(format!("MIG-00000000-0000-0000-0000-{id:012}"))?;
-        let compute = ComputeInstance { id: 0, profile: profile.clone(), uuid, index: None, placement: None };
+        let compute =
+            ComputeInstance { id: 0, profile: profile.clone(), uuid, index: None, placement: None, fault: None };
         let placement = Some(Placement { start, size });
         Ok(GpuInstance { id, profile, placement, compute_instances: vec![compute] })
     };

@@ -4,6 +4,9 @@ use super::*;
 
 fn gpu(index: u32, instances: Vec<GpuInstance>) -> Gpu {
     Gpu {
+        vitals: mig_model::Vitals::default(),
+        unwatched: None,
+        processes: None,
         index,
         uuid: GpuUuid::new(format!("GPU-{index}")).unwrap(),
         name: "NVIDIA A100-SXM4-40GB".to_owned(),
@@ -23,6 +26,7 @@ fn instance(id: u32, profile: &str, devices: &[(&str, &str)]) -> GpuInstance {
         uuid: MigUuid::new(*uuid).unwrap(),
         index: None,
         placement: None,
+        fault: None,
     };
     GpuInstance {
         id,

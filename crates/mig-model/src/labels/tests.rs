@@ -11,10 +11,14 @@ fn cut(index: u32, name: &str, profiles: &[&str]) -> Gpu {
     let instances = profiles.iter().zip(0..).map(|(text, id)| {
         let profile: Profile = text.parse().unwrap();
         let uuid = MigUuid::new(format!("MIG-{index}-{id}")).unwrap();
-        let compute = ComputeInstance { id: 0, profile: profile.clone(), uuid, index: None, placement: None };
+        let compute =
+            ComputeInstance { id: 0, profile: profile.clone(), uuid, index: None, placement: None, fault: None };
         GpuInstance { id, profile: profile.gpu_instance(), placement: None, compute_instances: vec![compute] }
     });
     Gpu {
+        vitals: crate::Vitals::default(),
+        unwatched: None,
+        processes: None,
         index,
         uuid: GpuUuid::new(format!("GPU-{index}")).unwrap(),
         name: name.to_owned(),

@@ -59,6 +59,7 @@ fn there(geometry: &Geometry, id: u32, text: &str) -> GpuInstance {
 fn compute(instance: u32, id: u32, profile: &str, start: u32, size: u32) -> ComputeInstance {
     let uuid = MigUuid::new(format!("MIG-{instance:08}-0000-0000-0000-{id:012}")).unwrap();
     ComputeInstance {
+        fault: None,
         id,
         profile: profile.parse().unwrap(),
         uuid,

@@ -11,10 +11,20 @@ fn cut(index: u32, profiles: &[&str]) -> Gpu {
             id: n,
             profile: profile.gpu_instance(),
             placement: Some(Placement { start: n, size: 1 }),
-            compute_instances: vec![ComputeInstance { id: 0, profile, uuid, index: None, placement: None }],
+            compute_instances: vec![ComputeInstance {
+                id: 0,
+                profile,
+                uuid,
+                index: None,
+                placement: None,
+                fault: None,
+            }],
         }
     });
     Gpu {
+        vitals: crate::Vitals::default(),
+        unwatched: None,
+        processes: None,
         index,
         uuid: GpuUuid::new(format!("GPU-{index}")).unwrap(),
         name: "NVIDIA A100-SXM4-40GB".to_owned(),
