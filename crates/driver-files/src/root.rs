@@ -34,7 +34,10 @@ impl Root {
     pub fn open(seen: &Path, node: &Path) -> io::Result<Self> {
         let folder = openat(CWD, seen, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         let real = name_of(&folder)?;
-        Ok(Self { folder, real, node: node.to_owned() })
+        let root = Self { folder, real, node: node.to_owned() };
+        // Here, where it is clear what is missing: later every file would seem to be.
+        root.entry(Path::new(".")).map_err(explained)?;
+        Ok(root)
     }
 
     /// A directory within as a root of its own.
@@ -110,6 +113,19 @@ impl Root {
     }
 }
 
+/// What a kernel, or a container's filter of system calls, that is older than `openat2` says to it.
+fn explained(error: io::Error) -> io::Error {
+    match error.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
+        Some(rustix::io::Errno::NOSYS | rustix::io::Errno::PERM) => io::Error::new(
+            io::ErrorKind::Unsupported,
+            format!(
+                "openat2 is refused ({error}): files below a root are found by it, which takes Linux 5.6 and a container runtime that lets it through"
+            ),
+        ),
+        _ => error,
+    }
+}
+
 impl Found {
     /// Whether it is a file, and not a device, a pipe or a directory.
     pub(crate) fn is_plain(&self) -> bool {
@@ -159,6 +175,13 @@ mod tests {
         assert_eq!(root.find(Path::new("lib/out")).unwrap_err().kind(), io::ErrorKind::NotFound);
         assert_eq!(root.find(Path::new("lib/loop")).unwrap_err().raw_os_error(), Some(40));
         assert!(root.find(Path::new("../secret")).is_err());
+    }
+
+    #[test]
+    fn an_old_kernel_is_named() {
+        let said = |code| explained(io::Error::from_raw_os_error(code)).to_string();
+        assert!(said(38).contains("Linux 5.6") && said(1).contains("Linux 5.6"));
+        assert!(!said(2).contains("Linux"));
     }
 
     #[test]

@@ -54,7 +54,11 @@ fn put(folder: &Path, path: &Path, spec: &Spec) -> io::Result<bool> {
     if fs::read(path).is_ok_and(|before| before == text.as_bytes()) {
         return Ok(false);
     }
-    fs::create_dir_all(folder)?;
+    if !folder.is_dir() {
+        fs::create_dir_all(folder)?;
+        // As for the file: container runtimes that are not root's look into it.
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
+    }
     let draft = folder.join(DRAFT);
     // Left by an agent that was killed; a link there is not followed.
     match fs::remove_file(&draft) {
@@ -97,8 +101,8 @@ mod tests {
         fs::write(folder.join(DRAFT), "half").unwrap();
         assert!(write(&folder, &two).unwrap());
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 1, "no draft stays");
-        let mode = fs::metadata(folder.join(FILE)).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o644);
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&folder), mode(&folder.join(FILE))), (0o755, 0o644));
         fs::remove_file(folder.join(FILE)).unwrap();
         assert!(write(&folder, &two).unwrap(), "somebody took it away");
     }

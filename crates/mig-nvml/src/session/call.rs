@@ -70,10 +70,12 @@ pub(super) fn present<F: Copy, E>(symbol: &Symbol<F, E>) -> Result<F, NvmlError>
     symbol.as_ref().map(|function| *function).map_err(|_| NvmlError::FunctionNotFound)
 }
 
-/// What stands before the first NUL, or all of it; a driver's text is never trusted to end, to be UTF-8, or to be one line.
+/// What stands before the first NUL, or all of it; a driver's text is never trusted to end, to be UTF-8, to be one line,
+/// or to be read from left to right.
 pub(super) fn text(buffer: &[c_char]) -> String {
     let bytes: Vec<u8> = buffer.iter().map(|c| c.cast_unsigned()).take_while(|b| *b != 0).collect();
-    String::from_utf8_lossy(&bytes).replace(char::is_control, "\u{fffd}")
+    let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    String::from_utf8_lossy(&bytes).replace(|c: char| c.is_control() || turns(c), "\u{fffd}")
 }
 
 /// `NVML_STRUCT_VERSION`: the size below, the version in the top byte.
@@ -261,5 +263,19 @@ impl<H: Copy> Object<'_, H> {
             nvml_try(unsafe { function(self.raw) })
         };
         self.timed(name, call)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drivers_text_is_one_line_from_left_to_right() {
+        let said = |bytes: &[u8]| text(&bytes.iter().map(|b| b.cast_signed()).collect::<Vec<c_char>>());
+        assert_eq!(said(b"NVIDIA H200\0rest"), "NVIDIA H200");
+        assert_eq!(said(b"no end"), "no end");
+        assert_eq!(said("a\nb\u{1b}[31m\u{202e}c".as_bytes()), "a\u{fffd}b\u{fffd}[31m\u{fffd}c");
+        assert_eq!(said(b"\xff"), "\u{fffd}");
     }
 }
