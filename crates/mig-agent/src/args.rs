@@ -8,6 +8,7 @@ use clap::{ArgAction, CommandFactory as _, Parser, ValueEnum};
 use mig_device_plugin::{DeviceIdStrategy, DeviceListStrategy, PreferredAllocation};
 use mig_model::{ResourceDomain, Strategy};
 
+use crate::health::HealthArgs;
 use crate::labels::NodeLabels;
 
 const EXIT_CODES: &str = "\
@@ -150,6 +151,9 @@ pub(crate) struct Args {
     /// How long after an allocation, or after the agent's start, nothing counts as free
     #[arg(long, env = "SETTLE_TIME", value_name = "TIME", value_parser = duration, default_value = "5s")]
     pub(crate) settle_time: Duration,
+
+    #[command(flatten)]
+    pub(crate) health: HealthArgs,
 
     /// How to write the log, which goes to stderr
     #[arg(long, env = "LOG_FORMAT", value_name = "FORMAT", default_value = "text")]

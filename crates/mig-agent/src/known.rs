@@ -8,6 +8,7 @@ use mig_model::Offers;
 use mig_nvml::{DriverState, View};
 use tokio::sync::watch;
 
+use crate::health;
 use crate::labels::Standing;
 use crate::slices::{self, Slice};
 
@@ -37,6 +38,11 @@ impl Known {
             DriverState::Starting => reasons.push("driver: the GPUs are being read".to_owned()),
             DriverState::Stalled => reasons.push("driver: it does not answer; see the kernel's log".to_owned()),
             DriverState::Failed(fault) => reasons.push(format!("driver: {}", fault.message)),
+        }
+        if let Some(why) = self.view().inventory.as_deref().and_then(health::unwatchable) {
+            reasons.push(format!(
+                "health: no GPU can be watched for errors, so none is offered (--advertise-unwatched): {why}"
+            ));
         }
         if !self.status.has_begun() {
             reasons.push("resources: none is offered yet".to_owned());

@@ -8,6 +8,7 @@ use std::fmt;
 use prometheus_client::encoding::text::encode_registry;
 use prometheus_client::registry::Registry;
 
+use crate::health::Tally;
 use crate::known::Known;
 
 /// The format that every Prometheus, and everything else that scrapes, reads.
@@ -21,12 +22,18 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    pub(crate) fn new(driver: &mig_nvml::Metrics, plugin: &mig_device_plugin::Metrics, known: Known) -> Self {
+    pub(crate) fn new(
+        driver: &mig_nvml::Metrics,
+        plugin: &mig_device_plugin::Metrics,
+        health: &Tally,
+        known: Known,
+    ) -> Self {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(process::Process));
         let ours = registry.sub_registry_with_prefix(PREFIX);
         ours.register_collector(Box::new(node::Node(known)));
         plugin.register(ours);
+        health.register(ours);
         driver.register(ours);
         Self { registry }
     }

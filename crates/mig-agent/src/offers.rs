@@ -34,13 +34,12 @@ pub(crate) async fn follow(
     }
 }
 
-/// Logs what is new since the last time. A fault of the whole driver has its own line already.
+/// Logs what is new since the last time. Faults have their own lines already.
 fn tell(told: &mut Vec<(u32, bool, String)>, driver: &DriverState, gpus: &[Gpu], offers: &Offers) {
     if matches!(driver, DriverState::Failed(_)) {
         return;
     }
-    let mut lines: Vec<(u32, bool, String)> =
-        gpus.iter().map(|gpu| (gpu.index, gpu.fault.is_some(), describe(gpu))).collect();
+    let mut lines: Vec<(u32, bool, String)> = gpus.iter().map(|gpu| (gpu.index, false, describe(gpu))).collect();
     lines.extend(offers.left_out.iter().map(|out| (out.gpu, true, format!("not offered: {}", out.reason))));
     for line in lines.iter().filter(|line| !told.contains(line)) {
         match line {
@@ -60,9 +59,6 @@ fn tell(told: &mut Vec<(u32, bool, String)>, driver: &DriverState, gpus: &[Gpu],
 
 fn describe(gpu: &Gpu) -> String {
     let name = &gpu.name;
-    if let Some(fault) = &gpu.fault {
-        return format!("{name} is unusable, its devices are Unhealthy: {}", fault.message);
-    }
     match gpu.mig {
         MigMode::Unsupported => format!("{name} cannot be cut (no MIG): offered whole"),
         MigMode::Known { enabled: false, pending: true } => format!("{name}: MIG will be on after a reset of the GPU"),

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::Args;
+use crate::health::{self, Store, Tally};
 use crate::known::Known;
 use crate::labels::{self, Destination, NodeLabels};
 use crate::metrics::Metrics;
@@ -20,6 +21,8 @@ use crate::{http, listener, offers};
 
 /// Runs until a signal comes or a part fails.
 pub(crate) fn to_the_end(args: &Args) -> anyhow::Result<()> {
+    // What is wrong with it is said before anything is begun.
+    let policy = args.health.policy()?;
     let timed = mig_nvml::Metrics::default();
     let driver = mig_nvml::Settings {
         library: args.nvml_library.clone(),
@@ -30,21 +33,23 @@ pub(crate) fn to_the_end(args: &Args) -> anyhow::Result<()> {
         metrics: timed.clone(),
     };
     // First of all, so that the driver is read while the rest is set up.
-    let (views, supervision) = mig_nvml::start(driver).context("unable to start the driver's thread")?;
+    let feed = mig_nvml::start(driver).context("unable to start the driver's thread")?;
     // One thread is enough for a kubelet, and no slower than many.
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("unable to start the runtime")?;
-    let outcome = runtime.block_on(serve(args, views, supervision, &timed));
+    let watched = health::Settings {
+        policy,
+        deadline: args.nvml_deadline,
+        store: Store::open(&args.health.state_dir, &args.proc_root, &args.kubelet_root),
+        tally: Tally::default(),
+        readings: timed.clone(),
+    };
+    let outcome = runtime.block_on(serve(args, feed, watched));
     runtime.shutdown_background();
     outcome
 }
 
-async fn serve(
-    args: &Args,
-    views: watch::Receiver<mig_nvml::View>,
-    supervision: mig_nvml::Supervision,
-    timed: &mig_nvml::Metrics,
-) -> anyhow::Result<()> {
+async fn serve(args: &Args, feed: mig_nvml::Feed, watched: health::Settings) -> anyhow::Result<()> {
     let stop = stop_on_signals()?;
     let listener = TcpListener::bind(args.listen)
         .await
@@ -54,8 +59,12 @@ async fn serve(
     let (offered, offers) = watch::channel(None);
     let mut parts = JoinSet::new();
 
+    let mig_nvml::Feed { views: read, xids, supervision } = feed;
     let details = supervision.details();
     parts.spawn(named("the watch over the driver", mig_nvml::supervise(supervision)));
+    let (timed, tally) = (watched.readings.clone(), watched.tally.clone());
+    let (marked, views) = watch::channel(mig_nvml::View::default());
+    parts.spawn(named("the watch over health", health::watch_over(watched, read, xids, marked)));
     let follow = offers::follow(views.clone(), offered, args.mig_strategy, args.resource_domain.clone());
     parts.spawn(named("the reading of GPUs", follow));
     let counted = mig_device_plugin::Metrics::default();
@@ -77,7 +86,7 @@ async fn serve(
     let labels = labelling
         .map(|settings| tokio::spawn(labels::keep(settings, details, Arc::clone(&status), standing, stop.clone())));
 
-    let metrics = Metrics::new(timed, &counted, known.clone());
+    let metrics = Metrics::new(&timed, &counted, &tally, known.clone());
     let host = uname().nodename().to_string_lossy().into_owned();
     let router = http::router(http::Answers { known, metrics, host });
     parts.spawn(named("HTTP", listener::serve(listener, router)));

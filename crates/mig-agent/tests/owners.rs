@@ -35,6 +35,7 @@ fn second_agent(node: &Node) -> Agent {
         .env("NVML_LIBRARY", fake_library())
         .env("POLL_INTERVAL", "50ms")
         .env("SETTLE_TIME", "50ms")
+        .env("STATE_DIR", node.path("second"))
         .args(["--listen", "127.0.0.1:0", "--log-format", "json", "--kubelet-root"])
         .arg(node.kubelet_root());
     Agent::start(command, node.path("second.log"))

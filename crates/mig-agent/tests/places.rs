@@ -22,6 +22,7 @@ fn agent_below(node: &Node, root: &Path) -> Agent {
         .env("FAKE_NVML_STATE", node.path("state"))
         .env("POLL_INTERVAL", "50ms")
         .env("SETTLE_TIME", "50ms")
+        .env("STATE_DIR", node.path("run"))
         .args([
             "--listen",
             "127.0.0.1:0",

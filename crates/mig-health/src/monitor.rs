@@ -347,7 +347,7 @@ impl Monitor {
     }
 
     /// What has to outlive the process.
-    pub fn record(&self, boot_id: &str) -> Record {
+    pub fn record(&self) -> Record {
         let milliseconds = |moment: Moment| u64::try_from(moment.as_millis()).unwrap_or(u64::MAX);
         let faults = self.causes.iter().filter_map(|(key, cause)| {
             cause.ending?;
@@ -366,15 +366,15 @@ impl Monitor {
         let errors = self.gpus.iter().filter_map(|(gpu, known)| Some((gpu.to_string(), known.errors?)));
         Record {
             version: VERSION,
-            boot_id: boot_id.to_owned(),
             faults: faults.collect(),
             uncorrectable_errors: errors.collect(),
+            ..Record::default()
         }
     }
 
     /// Takes up what an earlier process knew. What cannot be, or does not count any more, is passed over.
-    pub fn restore(&mut self, record: &Record, boot_id: &str, now: Moment) {
-        if record.version != VERSION || record.boot_id != boot_id {
+    pub fn restore(&mut self, record: &Record, now: Moment) {
+        if record.version != VERSION {
             return;
         }
         for (gpu, errors) in &record.uncorrectable_errors {

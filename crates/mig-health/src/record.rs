@@ -12,8 +12,10 @@ pub const VERSION: u32 = 1;
 pub struct Record {
     /// [`VERSION`].
     pub version: u32,
-    /// Of which start of the machine; what another start has seen is over.
+    /// Of which start of the machine; what another start has seen is over. Filled in by who keeps it.
     pub boot_id: String,
+    /// Whose kubelet's agent wrote it: another's, on the same machine, may see other GPUs. Filled in by who keeps it.
+    pub kubelet_root: String,
     /// Each event that counts, or counted not long ago.
     pub faults: Vec<Held>,
     /// Memory errors that could not be corrected, as last seen of each GPU.

@@ -34,5 +34,5 @@ pub use hardware::{Hardware, ModelFacts, Roots};
 pub use library::{Library, LibraryError};
 pub use lock::{LockError, NodeLock};
 pub use metrics::Metrics;
-pub use owner::{DriverState, Settings, Supervision, View, start, supervise};
+pub use owner::{DriverState, Feed, Settings, Supervision, View, start, supervise};
 pub use report::{Activation, Done, Failed, Outcome, Progress, Report, StepError};

@@ -1,7 +1,8 @@
 //! How long the driver takes, and what it refuses.
 
 use std::sync::atomic::AtomicU64;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nvml_wrapper::error::NvmlError;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -26,6 +27,7 @@ pub struct Metrics {
     readings: Histogram,
     failures: Counter,
     last: Gauge<f64, AtomicU64>,
+    last_success: Arc<Mutex<Option<Instant>>>,
 }
 
 // By function: there are some twenty that the agent calls.
@@ -48,6 +50,7 @@ impl Default for Metrics {
             readings: Histogram::new(READING_BUCKETS),
             failures: Counter::default(),
             last: Gauge::default(),
+            last_success: Arc::default(),
         }
     }
 }
@@ -95,12 +98,18 @@ impl Metrics {
         self.calls.get_or_create(&Called { function }).observe(took.as_secs_f64());
     }
 
+    /// When the GPUs were last read with success. A view that stays the same does not tell.
+    pub fn last_success(&self) -> Option<Instant> {
+        *self.last_success.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A pass over all GPUs is over.
     pub(crate) fn read(&self, took: Duration, succeeded: bool) {
         self.readings.observe(took.as_secs_f64());
         if succeeded {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             self.last.set(now.as_secs_f64());
+            *self.last_success.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         }
     }
 

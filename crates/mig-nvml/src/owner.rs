@@ -8,8 +8,8 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use mig_model::{Driver, Fault, Gpu, NodeInventory};
-use tokio::sync::watch;
+use mig_model::{Driver, Fault, Gpu, NodeInventory, XidEvent};
+use tokio::sync::{mpsc as tokio_mpsc, watch};
 
 use crate::details::{Describer, Details};
 use crate::error::DriverError;
@@ -79,25 +79,38 @@ impl Supervision {
     }
 }
 
+/// What the thread tells.
+pub struct Feed {
+    /// What was read last.
+    pub views: watch::Receiver<View>,
+    /// Errors that the driver reports, in the order in which it does.
+    pub xids: tokio_mpsc::UnboundedReceiver<XidEvent>,
+    /// For [`supervise`].
+    pub supervision: Supervision,
+}
+
 /// The thread's end of everything that leads out of it.
 struct Channels {
     view: watch::Sender<View>,
     phase: watch::Sender<Phase>,
     details: Details,
     wake: mpsc::Receiver<()>,
+    #[allow(dead_code, reason = "the thread does not wait for events yet")]
+    xids: tokio_mpsc::UnboundedSender<XidEvent>,
 }
 
 /// Starts the thread. It runs until the process ends or nobody listens any more.
-pub fn start(settings: Settings) -> std::io::Result<(watch::Receiver<View>, Supervision)> {
+pub fn start(settings: Settings) -> std::io::Result<Feed> {
     let (view, views) = watch::channel(View::default());
     // Set before the thread runs, so that a first pass that hangs at once is noticed.
     let (phase, phases) = watch::channel(Phase::Reading);
     let (details, wake) = Details::new();
     let supervision =
         Supervision { phase: phases, view: view.clone(), details: details.clone(), deadline: settings.deadline };
-    let channels = Channels { view, phase, details, wake };
+    let (told, xids) = tokio_mpsc::unbounded_channel();
+    let channels = Channels { view, phase, details, wake, xids: told };
     thread::Builder::new().name("nvml".to_owned()).spawn(move || own(&settings, &channels))?;
-    Ok((views, supervision))
+    Ok(Feed { views, xids, supervision })
 }
 
 /// Marks the view as stalled while a pass is late. Runs for as long as the thread does.

@@ -39,6 +39,7 @@ impl Agent {
         command.envs(["PATH", "LD_LIBRARY_PATH"].iter().filter_map(|name| Some((name, env::var_os(name)?))));
         command.env("FAKE_NVML_SCENE", scene).env("FAKE_NVML_STATE", state);
         command.arg("--kubelet-root").arg(folder.join("kubelet")).arg("--nvml-library").arg(&link);
+        command.arg("--state-dir").arg(folder.join("run"));
         command.args(["--listen", "127.0.0.1:0", "--log-format", "text"]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log)?).kill_on_drop(true);
         let started = Instant::now();

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::UNIX_EPOCH;
 
-use mig_model::{Gpu, MigMode, NodeInventory, UnreadableGpu};
+use mig_device_plugin::DeviceState;
+use mig_model::{Gpu, MigMode, NodeInventory, ResourceName, UnreadableGpu};
 use mig_nvml::DriverState;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue};
@@ -35,6 +36,7 @@ impl Collector for Node {
             page.gpus(inventory, &self.0)?;
         }
         page.slices(&self.0.slices())?;
+        page.faults(view.inventory.as_deref(), &self.0)?;
         page.resources(&self.0)?;
         page.labels(self.0.labels())
     }
@@ -137,6 +139,33 @@ impl Page<'_> {
             }
         }
         self.gauge("slices", "Slices by GPU, profile, resource and state", counts)
+    }
+
+    /// One series for each fault that there is: who is well has none.
+    fn faults(&mut self, inventory: Option<&NodeInventory>, known: &Known) -> fmt::Result {
+        let gpus = inventory.into_iter().flat_map(|inventory| &inventory.gpus).filter_map(|gpu| {
+            let mut labels = of_gpu(gpu);
+            push(&mut labels, "reason", gpu.fault.as_ref()?.kind);
+            Some((labels, 1))
+        });
+        self.gauge("gpu_fault", "GPUs that cannot be used, and why; always 1", gpus)?;
+        let mut reasons: BTreeMap<(ResourceName, String), &str> = BTreeMap::new();
+        for resource in known.status.resources() {
+            for (device, state) in resource.devices {
+                let reason = match (state, device.fault) {
+                    (DeviceState::Vanished, _) => "Vanished",
+                    (_, Some(fault)) => fault.kind,
+                    (_, None) => continue,
+                };
+                reasons.insert((resource.resource.clone(), device.id), reason);
+            }
+        }
+        let slices = known.slices().into_iter().filter_map(|slice| {
+            let mut labels = of_slice(&slice);
+            push(&mut labels, "reason", reasons.get(&(slice.resource?, slice.id))?);
+            Some((labels, 1))
+        });
+        self.gauge("slice_fault", "Slices that no pod is given, and why; always 1", slices)
     }
 
     fn labels(&mut self, standing: Option<Standing>) -> fmt::Result {

@@ -166,6 +166,7 @@ impl Node {
             .env("SETTLE_TIME", "50ms")
             .env("NODE_LABELS", "off")
             .env("FEATURES_DIR", self.path("features.d"))
+            .env("STATE_DIR", self.path("run"))
             .args(["--listen", "127.0.0.1:0", "--log-format", "json"])
             .arg("--kubelet-root")
             .arg(self.kubelet_root())

@@ -388,20 +388,19 @@ fn a_restart_knows_what_the_driver_told_once() {
     first.read(&node, at(1), at(1));
     first.xid(&event(94, Some(3)), at(10));
     first.xid(&event(8, Some(4)), at(12));
-    let text = serde_json::to_string(&first.record("boot")).unwrap();
+    let text = serde_json::to_string(&first.record()).unwrap();
     let record: Record = serde_json::from_str(&text).unwrap();
     assert_eq!(record.faults.len(), 2);
-    let restored = |boot: &str, now: Moment| {
+    let restored = |now: Moment| {
         let mut next = monitor();
-        next.restore(&record, boot, now);
+        next.restore(&record, now);
         next.read(&node, now, now);
         bad(&mut next, &node, now)
     };
-    assert_eq!(restored("boot", at(20)), "cd");
-    assert_eq!(restored("boot", at(43)), "c", "the time without an agent is quiet, too");
-    assert_eq!(restored("other", at(20)), "", "of another start of the machine");
+    assert_eq!(restored(at(20)), "cd");
+    assert_eq!(restored(at(43)), "c", "the time without an agent is quiet, too");
     // Times that cannot be, as of a clock that went back, are the present.
-    assert_eq!(restored("boot", at(5)), "cd");
+    assert_eq!(restored(at(5)), "cd");
 }
 
 #[test]

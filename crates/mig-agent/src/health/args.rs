@@ -1,0 +1,74 @@
+//! Flags of health.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::ArgAction;
+use clap::builder::BoolishValueParser;
+use mig_health::{Policy, Settings, Switches, parse};
+
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct HealthArgs {
+    /// Offer GPUs, too, whose errors (XIDs) the driver does not tell; they are Unhealthy else
+    #[arg(
+        long,
+        env = "ADVERTISE_UNWATCHED",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "false",
+        default_missing_value = "true",
+        action = ArgAction::Set,
+        value_parser = BoolishValueParser::new()
+    )]
+    pub(crate) advertise_unwatched: bool,
+
+    /// XIDs that make nothing Unhealthy: numbers separated by commas, xids for all of them, or all for the state of the
+    /// hardware too
+    #[arg(long, env = "DP_DISABLE_HEALTHCHECKS", value_name = "XIDS", default_value = "", hide_default_value = true)]
+    pub(crate) dp_disable_healthchecks: String,
+
+    /// XIDs that make what they concern Unhealthy though they are ignored else; wins over --dp-disable-healthchecks
+    #[arg(long, env = "DP_ENABLE_HEALTHCHECKS", value_name = "XIDS", default_value = "", hide_default_value = true)]
+    pub(crate) dp_enable_healthchecks: String,
+
+    /// A file that says what is done about which XID, and when it is over, where it differs from what is built in
+    #[arg(long, env = "HEALTH_POLICY", value_name = "FILE")]
+    pub(crate) health_policy: Option<PathBuf>,
+
+    /// Where faults are kept over a restart of the agent; emptied when the node starts
+    #[arg(long, env = "STATE_DIR", value_name = "DIR", default_value = "/run/mig-agent")]
+    pub(crate) state_dir: PathBuf,
+}
+
+impl HealthArgs {
+    /// What decides.
+    pub(crate) fn policy(&self) -> anyhow::Result<Policy> {
+        let settings = match &self.health_policy {
+            Some(file) => {
+                let text = std::fs::read_to_string(file)
+                    .with_context(|| format!("unable to read the health policy {}", file.display()))?;
+                parse(&text).with_context(|| format!("the health policy {} is wrong", file.display()))?
+            }
+            None => Settings::default(),
+        };
+        self.policy_of(&settings)
+    }
+
+    /// What decides with settings from elsewhere.
+    pub(crate) fn policy_of(&self, settings: &Settings) -> anyhow::Result<Policy> {
+        let (switches, strange) = Switches::read(&self.dp_disable_healthchecks, &self.dp_enable_healthchecks);
+        for word in strange {
+            tracing::warn!(
+                "{word:?} in DP_DISABLE_HEALTHCHECKS or DP_ENABLE_HEALTHCHECKS is no XID, and is passed over"
+            );
+        }
+        let policy = Policy::new(settings, switches, self.advertise_unwatched).context("the health policy is wrong")?;
+        let switched =
+            [&self.dp_disable_healthchecks, &self.dp_enable_healthchecks].iter().any(|text| !text.is_empty());
+        if switched || *settings != Settings::default() {
+            tracing::info!("these XIDs make nothing Unhealthy: {:?}", policy.ignored());
+        }
+        Ok(policy)
+    }
+}
