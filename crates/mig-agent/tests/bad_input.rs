@@ -82,7 +82,8 @@ async fn a_library_without_mig_functions_offers_whole_gpus() {
     std::fs::write(&source, include_str!("node/old_driver.c")).unwrap();
     let built = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).status().unwrap();
     assert!(built.success());
-    let mut agent = node.agent_with(&library, &[]);
+    // Nor does it tell of errors.
+    let mut agent = node.agent_with(&library, &["--advertise-unwatched"]);
     let resource = listed(&kubelet, GPU, 1, 1).await;
     assert_eq!(resource.devices[0].id, "GPU-0a0a0a0a-0000-1111-2222-333333333333");
     agent.line("MIG needs R450 or later");

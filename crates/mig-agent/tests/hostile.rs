@@ -232,7 +232,12 @@ async fn what_a_driver_says_is_text_and_nothing_more() {
     // As text, where a line that was smuggled in would pass for one of ours.
     command.env_clear().env("NVML_LIBRARY", library).env("POLL_INTERVAL", "50ms");
     command.args(["--listen", "127.0.0.1:0", "--kubelet-root"]).arg(node.kubelet_root());
-    command.arg("--features-dir").arg(node.path("features.d")).arg("--state-dir").arg(node.path("run"));
+    command
+        .arg("--advertise-unwatched")
+        .arg("--features-dir")
+        .arg(node.path("features.d"))
+        .arg("--state-dir")
+        .arg(node.path("run"));
     std::fs::create_dir(node.path("features.d")).unwrap();
     let mut agent = Agent::start(command, node.path("agent.log"));
     let resource = listed(&kubelet, "nvidia.com/gpu", 1, 1).await;

@@ -15,6 +15,7 @@ mod cut;
 mod describe;
 mod details;
 mod error;
+mod events;
 mod execute;
 mod hardware;
 mod library;

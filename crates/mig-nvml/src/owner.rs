@@ -13,6 +13,7 @@ use tokio::sync::{mpsc as tokio_mpsc, watch};
 
 use crate::details::{Describer, Details};
 use crate::error::DriverError;
+use crate::events::Watcher;
 use crate::library::Library;
 use crate::metrics::Metrics;
 use crate::read::Reader;
@@ -95,7 +96,6 @@ struct Channels {
     phase: watch::Sender<Phase>,
     details: Details,
     wake: mpsc::Receiver<()>,
-    #[allow(dead_code, reason = "the thread does not wait for events yet")]
     xids: tokio_mpsc::UnboundedSender<XidEvent>,
 }
 
@@ -150,7 +150,8 @@ fn own(settings: &Settings, channels: &Channels) {
         let fault = error.fault();
         before = before.map(|inventory| marked(&inventory, &fault));
         publish(&channels.view, View { inventory: before.clone(), driver: DriverState::Failed(fault) });
-        rest(settings, channels);
+        // Cut short by those who want details; it can't be disconnected, since our own `details` holds a sender.
+        rest(channels, || _ = channels.wake.recv_timeout(settings.poll_interval));
     }
 }
 
@@ -175,13 +176,15 @@ fn poll(
         Ok(reader) => reader,
         Err(error) => return Some(error),
     };
+    let mut watcher = Watcher::new(session);
     let mut describer = Describer::new(session, &settings.sys_root);
     while channels.view.receiver_count() > 0 {
         let began = Instant::now();
         let pass = reader.pass(before.as_deref());
         settings.metrics.read(began.elapsed(), pass.is_ok());
         match pass {
-            Ok(inventory) => {
+            Ok(mut inventory) => {
+                watcher.watch(&mut inventory);
                 let same = before.take().filter(|before| **before == inventory);
                 let inventory = same.unwrap_or_else(|| Arc::new(inventory));
                 *before = Some(Arc::clone(&inventory));
@@ -190,15 +193,14 @@ fn poll(
             }
             Err(error) => return Some(error),
         }
-        rest(settings, channels);
+        rest(channels, || watcher.rest(settings.poll_interval, &channels.wake, &channels.xids));
     }
     None
 }
 
-fn rest(settings: &Settings, channels: &Channels) {
+fn rest(channels: &Channels, wait: impl FnOnce()) {
     channels.phase.send_replace(Phase::Waiting);
-    // Cut short by those who want details; it can't be disconnected, since our own `details` holds a sender.
-    let _ = channels.wake.recv_timeout(settings.poll_interval);
+    wait();
     channels.phase.send_replace(Phase::Reading);
 }
 

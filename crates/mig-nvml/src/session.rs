@@ -2,6 +2,7 @@
 //! below, and so is every `unsafe` of the product.
 
 mod call;
+mod events;
 mod gpu;
 mod instance;
 mod processes;
@@ -14,6 +15,7 @@ use nvml_wrapper::Nvml;
 use nvml_wrapper::error::NvmlError;
 use nvml_wrapper_sys::bindings::{NvmlLib, nvmlComputeInstance_t, nvmlDevice_t, nvmlGpuInstance_t};
 
+pub(crate) use events::{Event, EventSet, XIDS};
 pub(crate) use processes::Seen;
 pub(crate) use profile::{ComputeProfileInfo, ProfileInfo, Share};
 

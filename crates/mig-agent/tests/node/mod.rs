@@ -106,8 +106,42 @@ impl Node {
         self.change(|world| world.gpus[index].lost = lost);
     }
 
+    /// The driver reports an error, of an instance or of the whole GPU.
+    pub(crate) fn xid(&self, gpu: usize, xid: u64, part: Option<(u32, u32)>) {
+        self.xids(gpu, &[(xid, part)]);
+    }
+
+    /// It reports several at once.
+    pub(crate) fn xids(&self, gpu: usize, xids: &[(u64, Option<(u32, u32)>)]) {
+        self.change(|world| {
+            for (xid, part) in xids {
+                world
+                    .raise_xid(gpu, *xid, part.map(|(instance, _)| instance), part.map(|(_, compute)| compute))
+                    .unwrap();
+            }
+        });
+    }
+
+    /// Where a MIG device is: GPU, and the ids of its instances.
+    pub(crate) fn place(&self, uuid: &str) -> (usize, (u32, u32)) {
+        let world = self.world();
+        for (index, gpu) in world.gpus.iter().enumerate() {
+            for instance in &gpu.instances {
+                if let Some(compute) = instance.compute.iter().find(|compute| compute.uuid == uuid) {
+                    return (index, (instance.id, compute.id));
+                }
+            }
+        }
+        panic!("no {uuid}");
+    }
+
     pub(crate) fn add_fault(&self, call: &str, returns: Option<&str>, delay: Option<&str>) {
         let fault = fake_nvml::fault(call, None, None, returns, delay).map_err(|(_, why)| why).unwrap();
+        self.change(|world| world.faults.push(fault));
+    }
+
+    pub(crate) fn add_gpu_fault(&self, call: &str, gpu: usize, returns: &str) {
+        let fault = fake_nvml::fault(call, Some(gpu), None, Some(returns), None).map_err(|(_, why)| why).unwrap();
         self.change(|world| world.faults.push(fault));
     }
 
@@ -230,6 +264,19 @@ impl Agent {
                 return body;
             }
             assert!(Instant::now() < deadline, "/readyz: {status}: {body}\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Waits until /api/v1/inventory answers so.
+    pub(crate) fn inventory(&mut self, is: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let inventory = serde_json::from_str(&self.get("/api/v1/inventory").1).unwrap();
+            if is(&inventory) {
+                return inventory;
+            }
+            assert!(Instant::now() < deadline, "{inventory:#}");
             std::thread::sleep(Duration::from_millis(10));
         }
     }

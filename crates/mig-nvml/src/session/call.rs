@@ -48,7 +48,10 @@ macro_rules! plain {
 plain!(
     i32,
     u32,
+    u64,
     nvml::nvmlDevice_t,
+    nvml::nvmlEventSet_t,
+    nvml::nvmlEventData_t,
     nvml::nvmlGpuInstance_t,
     nvml::nvmlComputeInstance_t,
     nvml::nvmlPciInfo_t,
