@@ -158,6 +158,24 @@ impl<T> OutArray<T> {
     }
 }
 
+impl<T: Copy> OutArray<T> {
+    /// For arrays that come with questions, and go with the answers.
+    pub(crate) fn update(self, count: usize, answer: impl Fn(T) -> T) -> Answer {
+        if self.0.is_null() {
+            return Err(Code::INVALID_ARGUMENT);
+        }
+        for position in 0..count {
+            // SAFETY: within the array, which by the function's contract has so many values.
+            let place = unsafe { self.0.add(position) };
+            // SAFETY: as above, an initialised T of plain integers; nothing is assumed of its alignment.
+            let asked = unsafe { place.read_unaligned() };
+            // SAFETY: as above.
+            unsafe { place.write_unaligned(answer(asked)) };
+        }
+        Ok(())
+    }
+}
+
 impl OutText {
     pub(crate) fn is_null(self) -> bool {
         self.0.is_null()

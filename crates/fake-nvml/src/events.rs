@@ -22,6 +22,8 @@ pub(crate) const SUPPORTED: u64 = 65439;
 pub(crate) const XID_CRITICAL_ERROR: u64 = 0x8;
 /// `nvmlEventMigConfigChange`.
 pub(crate) const MIG_CONFIG_CHANGE: u64 = 0x100;
+/// `nvmlEventTypeGpuRecoveryAction`.
+pub(crate) const RECOVERY_ACTION: u64 = 0x8000;
 /// Where an event is of no instance.
 const NO_INSTANCE: u32 = u32::MAX;
 /// So many of the last events a machine keeps: who does not fetch them before as many have come loses the oldest.

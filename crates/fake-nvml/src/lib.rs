@@ -36,4 +36,4 @@ pub use place::STATE;
 pub use resolve::{SceneError, load};
 pub use store::{Control, Store, StoreError};
 pub use structs::{LAYOUTS, VERSIONS};
-pub use world::{ComputeInstance, Event, Gpu, GpuInstance, PciAddress, Permission, Process, World};
+pub use world::{ComputeInstance, Event, Gpu, GpuInstance, PciAddress, Permission, Process, Recovery, Vitals, World};

@@ -1,8 +1,8 @@
 //! What befalls a machine from outside NVML: programs that come and go, errors of the hardware, resets, a reboot.
 
 use crate::{
-    events::XID_CRITICAL_ERROR,
-    world::{Gpu, Process, World},
+    events::{RECOVERY_ACTION, XID_CRITICAL_ERROR},
+    world::{Gpu, Process, Vitals, World},
 };
 
 /// Why a machine is in no state for what was asked.
@@ -119,6 +119,12 @@ impl World {
         let serial = self.serial();
         let Some(gpu) = self.gpus.get_mut(index) else { return };
         gpu.serial = serial;
+        // What no reset mends is that rows could not be replaced.
+        gpu.vitals = Vitals {
+            remap_failed: gpu.vitals.remap_failed,
+            remapped_rows: gpu.vitals.remapped_rows,
+            ..Vitals::default()
+        };
         let had_instances = !gpu.instances.is_empty();
         gpu.instances.clear();
         if gpu.mig_current != gpu.mig_pending {
@@ -126,6 +132,18 @@ impl World {
         } else if had_instances {
             self.cut_anew(index);
         }
+    }
+
+    /// Its hardware does well, or not. The driver tells when it wants something else done than before.
+    pub fn change_vitals(&mut self, gpu: usize, change: impl FnOnce(&mut Vitals)) -> Result<(), Refused> {
+        let vitals = &mut self.gpu_mut(gpu)?.vitals;
+        let before = vitals.recovery;
+        change(vitals);
+        if vitals.recovery != before {
+            let action = vitals.recovery as u64;
+            self.raise(gpu, RECOVERY_ACTION, action, None, None);
+        }
+        Ok(())
     }
 
     /// The driver reports an XID, of the whole GPU or of a part of it.

@@ -150,6 +150,7 @@ impl Resolver {
             mig_current: modes.current,
             mig_pending: modes.pending,
             lost: scene.lost,
+            vitals: scene.vitals,
             instances: Vec::new(),
             processes: Vec::new(),
         };

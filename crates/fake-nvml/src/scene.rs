@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
-use crate::world::Permission;
+use crate::world::{Permission, Vitals};
 
 /// A scene file.
 #[derive(Debug, Deserialize)]
@@ -35,6 +35,8 @@ pub(crate) struct GpuScene {
     pub(crate) serial: Option<String>,
     #[serde(default)]
     pub(crate) lost: bool,
+    #[serde(default)]
+    pub(crate) vitals: Vitals,
     #[serde(default)]
     pub(crate) instances: Vec<InstanceScene>,
     #[serde(default)]

@@ -207,6 +207,16 @@ structs! {
         gpuInstanceId: u32,
         computeInstanceId: u32,
     }
+    /// One number of many that can be asked for by an id.
+    nvmlFieldValue_t = struct FieldValue {
+        fieldId: u32,
+        scopeId: u32,
+        timestamp: i64,
+        latencyUsec: i64,
+        valueType: u32,
+        nvmlReturn: u32,
+        value: u64,
+    }
     /// How memory addresses are translated.
     nvmlDeviceAddressingMode_v1_t = struct AddressingMode {
         version: u32,

@@ -45,10 +45,40 @@ pub struct Gpu {
     pub mig_current: bool,
     pub mig_pending: bool,
     pub lost: bool,
+    pub vitals: Vitals,
     /// By id.
     pub instances: Vec<GpuInstance>,
     /// In the order in which they came.
     pub processes: Vec<Process>,
+}
+
+/// How a GPU's hardware does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Vitals {
+    /// Memory errors since the last reset that could not be corrected.
+    pub uncorrectable_errors: u64,
+    /// Rows of memory that were replaced, for errors that could be corrected and for others.
+    pub remapped_rows: (u32, u32),
+    /// Some are to be replaced at the next reset.
+    pub remap_pending: bool,
+    /// Some could not be replaced.
+    pub remap_failed: bool,
+    /// What the driver wants done.
+    pub recovery: Recovery,
+}
+
+/// `nvmlDeviceGpuRecoveryAction_t`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs, reason = "NVML's own words")]
+pub enum Recovery {
+    #[default]
+    None,
+    GpuReset,
+    NodeReboot,
+    DrainP2p,
+    DrainAndReset,
 }
 
 /// What the processes on this machine may do, which a real host decides by its capability device nodes.

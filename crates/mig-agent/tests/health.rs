@@ -8,6 +8,7 @@ mod scrape;
 use std::collections::BTreeSet;
 use std::fs;
 
+use fake_nvml::{Recovery, Vitals};
 use kubelet_sim::{Kubelet, Pod};
 use node::{Agent, DEADLINE, G1, Node, fake_library, listed};
 use scrape::Scrape;
@@ -224,6 +225,66 @@ async fn a_gpu_that_is_lost_and_returns_takes_its_own_slices_along() {
     node.lose_gpu(1, false);
     becomes(&kubelet, &BTreeSet::new()).await;
     agent.line("NVIDIA A100-SXM4-40GB is well again");
+}
+
+#[tokio::test]
+async fn what_the_driver_tells_of_the_hardware_counts_for_as_long_as_it_is_so() {
+    type Change = fn(&mut Vitals);
+    let cases: [(Change, &str, &str); 4] = [
+        (|vitals| vitals.remap_pending = true, "RowRemapPending", "memory rows wait to be replaced by spare ones"),
+        (|vitals| vitals.remap_failed = true, "RowRemapFailed", "a memory row could not be replaced"),
+        (|vitals| vitals.recovery = Recovery::GpuReset, "RecoveryWanted", "the driver wants the GPU to be reset"),
+        (|vitals| vitals.uncorrectable_errors = 1, "UncorrectableErrors", "memory errors that could not be corrected"),
+    ];
+    for (change, kind, words) in cases {
+        let node = Node::written(TWO);
+        let (kubelet, mut agent) = started(&node, &[&policy(&node, FAST)]).await;
+        node.vitals(1, change);
+        becomes(&kubelet, &of_gpu(&node, 1)).await;
+        let line = agent.line("is unusable, its devices are Unhealthy: ");
+        assert!(line.contains(words) && line.contains(kind), "{line}");
+        assert_eq!(Scrape::of(&mut agent).sum("mig_agent_slice_fault", &[("reason", kind)]), Some(2.0), "{kind}");
+        node.vitals(1, |vitals| *vitals = Vitals::default());
+        becomes(&kubelet, &BTreeSet::new()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_fault_of_hardware_stays_for_as_long_as_the_driver_wants_a_reset() {
+    let node = Node::written(TWO);
+    let (kubelet, mut agent) = started(&node, &[&policy(&node, FAST)]).await;
+    node.vitals(1, |vitals| vitals.recovery = Recovery::GpuReset);
+    node.xid(1, 119, None);
+    becomes(&kubelet, &of_gpu(&node, 1)).await;
+    // What is read in a second read anew is far more than the times of this policy.
+    let readings = || node.calls_of("nvmlDeviceGetCount_v2");
+    let enough = readings() + 40;
+    while readings() < enough {
+        assert_eq!(unhealthy(&kubelet), of_gpu(&node, 1));
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    agent.inventory(|inventory| inventory["gpus"][1]["fault"]["kind"] == "RecoveryWanted");
+    node.vitals(1, |vitals| vitals.recovery = Recovery::None);
+    becomes(&kubelet, &BTreeSet::new()).await;
+}
+
+/// A memory error in one slice is counted for the whole GPU: the XID says whose it was.
+#[tokio::test]
+async fn an_error_of_memory_in_one_slice_leaves_the_others_alone() {
+    let node = Node::written(TWO);
+    let (kubelet, mut agent) = started(&node, &[&policy(&node, SLOW)]).await;
+    let slice = of_gpu(&node, 0).into_iter().next().unwrap();
+    let (gpu, part) = node.place(&slice);
+    node.xid(gpu, 94, Some(part));
+    node.vitals(gpu, |vitals| vitals.uncorrectable_errors = 1);
+    becomes(&kubelet, &set([&slice])).await;
+    agent.inventory(|inventory| inventory["gpus"][0]["vitals"]["uncorrectable_errors"] == 1);
+    let readings = || node.calls_of("nvmlDeviceGetCount_v2");
+    let enough = readings() + 40;
+    while readings() < enough {
+        assert_eq!(unhealthy(&kubelet), set([&slice]));
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
 }
 
 #[tokio::test]

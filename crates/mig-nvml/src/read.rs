@@ -1,6 +1,6 @@
 //! One pass over the node's GPUs: NVML's answers become a `NodeInventory`.
 //!
-//! A real driver takes some 7 us for an answer, so each question is asked once: seven for a GPU, four for a MIG device,
+//! A real driver takes some 7 us for an answer, so each question is asked once: ten for a GPU, four for a MIG device,
 //! two for a GPU instance, one for the name of a profile that was not met before.
 
 use std::collections::btree_map::Entry;
@@ -93,6 +93,7 @@ impl<'s> Reader<'s> {
         if gpu.mig.is_enabled() {
             gpu.instances = self.instances(index, &handle, &model)?;
         }
+        gpu.vitals = handle.vitals();
         Ok(gpu)
     }
 

@@ -7,6 +7,7 @@ mod gpu;
 mod instance;
 mod processes;
 mod profile;
+mod vitals;
 
 use std::path::Path;
 use std::time::Instant;

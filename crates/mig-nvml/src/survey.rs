@@ -61,6 +61,7 @@ impl Surveyor<'_> {
     fn look(&mut self, gpu: &Handle<'_>, model: &str, survey: &mut GpuSurvey) -> Result<(), DriverError> {
         survey.memory_bytes = allowed(gpu.memory_bytes())?;
         survey.gpu.mig = self.reader.mig_mode(gpu)?;
+        survey.gpu.vitals = gpu.vitals();
         let mut cut = Cut::default();
         let profiles = match survey.gpu.mig {
             MigMode::Unsupported => Vec::new(),

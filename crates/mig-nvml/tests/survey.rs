@@ -23,7 +23,11 @@ fn expected(world: &World, index: usize, gpu: &Gpu) -> GpuSurvey {
     };
     GpuSurvey {
         gpu: mig_model::Gpu {
-            vitals: mig_model::Vitals::default(),
+            vitals: mig_model::Vitals {
+                uncorrectable_errors: Some(0),
+                remapped_rows: Some(mig_model::RemappedRows::default()),
+                recovery: Some(mig_model::Recovery::None),
+            },
             unwatched: None,
             processes: None,
             index: u32::try_from(index).unwrap(),

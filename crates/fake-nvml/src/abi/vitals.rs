@@ -2,11 +2,11 @@
 
 use crate::{
     abi::device::both,
-    arguments::{Out, OutText},
+    arguments::{Out, OutArray, OutText},
     code::Code,
     handle::Handle,
     session::{on_device, on_gpu},
-    structs::{Temperature, Utilization, version_of},
+    structs::{FieldValue, Temperature, Utilization, version_of},
 };
 
 const IDLE_MILLIWATTS: u32 = 61_000;
@@ -42,8 +42,6 @@ entry_points! {
     fn nvmlDeviceGetEccMode(device: Handle, current: Out<u32>, pending: Out<u32>) =>
         on_gpu(device, |_| both(current, pending, 1, 1));
     fn nvmlDeviceGetDefaultEccMode(device: Handle, mode: Out<u32>) => on_gpu(device, |_| mode.set(1));
-    fn nvmlDeviceGetTotalEccErrors(device: Handle, _kind: u32, _counter: u32, errors: Out<u64>) =>
-        on_device(device, |_| errors.set(0));
     fn nvmlDeviceGetMemoryErrorCounter(device: Handle, _kind: u32, _counter: u32, _where: u32, errors: Out<u64>) =>
         on_device(device, |_| errors.set(0));
     // A driver has no utilisation for GPUs that are cut, nor for their parts.
@@ -56,11 +54,48 @@ entry_points! {
     fn nvmlDeviceGetDecoderUtilization(device: Handle, percent: Out<u32>, period: Out<u32>) => on_device(device, |device| {
         if device.gpu.mig_current { Err(Code::NOT_SUPPORTED) } else { both(percent, period, 0, SAMPLING_MICROSECONDS) }
     });
+    fn nvmlDeviceGetTotalEccErrors(device: Handle, kind: u32, counter: u32, count: Out<u64>) => on_device(device, |device| {
+        if kind > 1 || counter > 1 {
+            return Err(Code::INVALID_ARGUMENT);
+        }
+        count.set(if kind == UNCORRECTED && device.slice.is_none() { device.gpu.vitals.uncorrectable_errors } else { 0 })
+    });
+    fn nvmlDeviceGetRemappedRows(
+        device: Handle,
+        correctable: Out<u32>,
+        uncorrectable: Out<u32>,
+        pending: Out<u32>,
+        failed: Out<u32>,
+    ) => on_gpu(device, |device| {
+        let vitals = device.gpu.vitals;
+        both(correctable, uncorrectable, vitals.remapped_rows.0, vitals.remapped_rows.1)?;
+        both(pending, failed, vitals.remap_pending.into(), vitals.remap_failed.into())
+    });
+    fn nvmlDeviceGetFieldValues(device: Handle, count: i32, values: OutArray<FieldValue>) => on_gpu(device, |device| {
+        let count = usize::try_from(count).ok().filter(|count| *count > 0).ok_or(Code::INVALID_ARGUMENT)?;
+        let answer = |asked: FieldValue| match asked.fieldId {
+            RECOVERY_ACTION_FIELD => FieldValue {
+                valueType: UNSIGNED_INT,
+                nvmlReturn: Code::SUCCESS.0,
+                value: device.gpu.vitals.recovery as u64,
+                ..asked
+            },
+            _ => FieldValue { nvmlReturn: Code::NOT_SUPPORTED.0, ..asked },
+        };
+        values.update(count, answer)
+    });
     fn nvmlDeviceGetGspFirmwareVersion(device: Handle, version: OutText) =>
         on_gpu(device, |device| version.set(&device.world.driver, GSP_VERSION_SIZE));
     fn nvmlDeviceGetGspFirmwareMode(device: Handle, enabled: Out<u32>, default: Out<u32>) =>
         on_gpu(device, |_| both(enabled, default, 1, 1));
 }
+
+/// `NVML_MEMORY_ERROR_TYPE_UNCORRECTED`.
+const UNCORRECTED: u32 = 1;
+/// `NVML_FI_DEV_GET_GPU_RECOVERY_ACTION`.
+const RECOVERY_ACTION_FIELD: u32 = 230;
+/// `NVML_VALUE_TYPE_UNSIGNED_INT`.
+const UNSIGNED_INT: u32 = 1;
 
 /// `NVML_GSP_FIRMWARE_VERSION_BUF_SIZE`, which callers must bring.
 const GSP_VERSION_SIZE: u32 = 0x40;

@@ -3,6 +3,7 @@
 mod node;
 mod process;
 mod show;
+mod vitals;
 
 use std::{io, path::PathBuf, process::ExitCode};
 
@@ -74,6 +75,8 @@ enum Verb {
     /// Let programs use GPUs, so that nothing under them can be changed
     #[command(subcommand)]
     Process(process::ProcessVerb),
+    /// Say how a GPU's hardware does; what is left out stays as it is
+    Vitals(vitals::Vitals),
     /// Raise an XID error of a GPU, or of an instance of it
     Xid {
         /// The XID
@@ -224,6 +227,7 @@ impl Arguments {
                 let raise = |world: &mut World| world.raise_xid(part.gpu, *xid, part.instance, part.compute);
                 Ok(self.store()?.change(|world| Ok(raise(world)?))?)
             }
+            Verb::Vitals(vitals) => vitals.run(&self.store()?),
             Verb::Node(node) => node.run(&self),
             Verb::Ready { root } => node::is_ready(root),
             Verb::Layout { root, plain_files, without_instance_nodes, library } => {

@@ -106,6 +106,11 @@ impl Node {
         self.change(|world| world.gpus[index].lost = lost);
     }
 
+    /// A GPU's hardware does well, or not.
+    pub(crate) fn vitals(&self, gpu: usize, change: impl FnOnce(&mut fake_nvml::Vitals)) {
+        self.change(|world| world.change_vitals(gpu, change).unwrap());
+    }
+
     /// The driver reports an error, of an instance or of the whole GPU.
     pub(crate) fn xid(&self, gpu: usize, xid: u64, part: Option<(u32, u32)>) {
         self.xids(gpu, &[(xid, part)]);

@@ -52,6 +52,7 @@ plain!(
     nvml::nvmlDevice_t,
     nvml::nvmlEventSet_t,
     nvml::nvmlEventData_t,
+    nvml::nvmlFieldValue_t,
     nvml::nvmlGpuInstance_t,
     nvml::nvmlComputeInstance_t,
     nvml::nvmlPciInfo_t,
