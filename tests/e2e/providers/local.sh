@@ -4,7 +4,7 @@
 # taken, and all of it ends with the command it was started for.
 #
 #   local.sh packages                 install what comes from Debian, or say what is missing
-#   local.sh build                    build the Kubernetes programs from their Go modules, once per version
+#   local.sh build                    build Kubernetes and containerd from their Go modules, once per version
 #   local.sh with-cluster COMMAND...  start the cluster, run the command on it, take the cluster away (KEEP=1: when interrupted)
 #   local.sh enter [COMMAND...]       from another terminal: a shell, or the command, inside a running cluster
 #   local.sh restart-kubelet          on the cluster: SIGKILL the kubelet and start it again
@@ -16,9 +16,15 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 export E2E_DIR=${E2E_DIR:-$(cd "$here/../../.." && pwd)/target/e2e}
 module=$here/../kubernetes
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/mig-agent
 version=$(awk '$1 == "k8s.io/kubernetes" { print $2 }' "$module/go.mod")
-bin=${XDG_CACHE_HOME:-$HOME/.cache}/mig-agent/kubernetes-$version
+bin=$cache/kubernetes-$version
 programs=(kube-apiserver kube-controller-manager kube-scheduler kubectl kubelet)
+# Debian 12's is 1.6, which has no CDI.
+containerd_module=$here/../containerd
+containerd_version=$(awk '$1 == "github.com/containerd/containerd/v2" { print $2 }' "$containerd_module/go.mod")
+containerd_bin=$cache/containerd-$containerd_version
+containerd_programs=(containerd containerd-shim-runc-v2 ctr)
 cluster=/run/mig-agent-e2e # inside the namespaces, where /run is the cluster's own
 node=e2e-node
 address=10.244.0.1
@@ -33,7 +39,7 @@ packages() {
   [ "$(id -u)" = 0 ] || die "the local cluster needs root (namespaces, containers): run as root, or use PROVIDER=kind or existing"
   # program:package; the CNI plugins have no program in PATH
   local missing=() pair
-  for pair in etcd:etcd-server containerd:containerd ctr:containerd runc:runc busybox:busybox-static iptables:iptables \
+  for pair in etcd:etcd-server runc:runc busybox:busybox-static iptables:iptables \
     openssl:openssl ip:iproute2 unshare:util-linux setpriv:util-linux pgrep:procps; do
     command -v "${pair%%:*}" >/dev/null || missing+=("${pair#*:}")
   done
@@ -43,29 +49,47 @@ packages() {
   command -v apt-get >/dev/null || die "missing, and no apt-get to install them: ${missing[*]}"
   echo "e2e: installing ${missing[*]}"
   export DEBIAN_FRONTEND=noninteractive
-  # Where systemd runs, Debian's etcd and containerd also start as services; they don't meet the cluster's own.
+  # Where systemd runs, Debian's etcd also starts as a service; it does not meet the cluster's own.
   mkdir -p "$E2E_DIR/logs"
   { apt-get update -q && apt-get install -qy --no-install-recommends "${missing[@]}"; } >"$E2E_DIR/logs/apt.log" 2>&1 ||
     { tail -n 20 "$E2E_DIR/logs/apt.log" >&2; die "failed to install ${missing[*]}"; }
 }
 
 build() {
+  build_kubernetes
+  build_containerd
+}
+
+build_kubernetes() {
   [ -d "$bin" ] && return
-  command -v go >/dev/null || die "Kubernetes is built from its Go modules, and there is no 'go' (1.26 or newer) in PATH"
-  echo "e2e: building Kubernetes $version into $bin (once; about ten minutes on two cores)"
-  local name started pins minor
+  local pins minor
   minor=${version#v1.}
   minor=${minor%%.*}
   pins="-X k8s.io/component-base/version.gitVersion=$version -X k8s.io/component-base/version.gitMajor=1"
   pins+=" -X k8s.io/component-base/version.gitMinor=$minor -X k8s.io/component-base/version.gitTreeState=clean"
-  mkdir -p "$bin.partial"
-  for name in "${programs[@]}"; do
+  echo "e2e: building Kubernetes $version into $bin (once; about ten minutes on two cores)"
+  build_programs "$module" k8s.io/kubernetes/cmd "$bin" "$pins" "${programs[@]}"
+}
+
+build_containerd() {
+  [ -d "$containerd_bin" ] && return
+  local name=github.com/containerd/containerd/v2
+  echo "e2e: building containerd $containerd_version into $containerd_bin (once; about two minutes on two cores)"
+  build_programs "$containerd_module" $name/cmd "$containerd_bin" "-X $name/version.Version=$containerd_version" "${containerd_programs[@]}"
+}
+
+build_programs() { # module, where the commands are in it, folder, linker flags, names...
+  command -v go >/dev/null || die "Kubernetes and containerd are built from their Go modules, and there is no 'go' (1.26 or newer) in PATH"
+  local folder=$1 commands=$2 out=$3 flags=$4 name started
+  shift 4
+  mkdir -p "$out.partial"
+  for name in "$@"; do
     started=$SECONDS
-    (cd "$module" && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w $pins" -o "$bin.partial/$name" "k8s.io/kubernetes/cmd/$name") ||
+    (cd "$folder" && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w $flags" -o "$out.partial/$name" "$commands/$name") ||
       die "failed to build $name; what is built so far is kept"
     echo "e2e:   $name $((SECONDS - started)) s"
   done
-  mv "$bin.partial" "$bin"
+  mv "$out.partial" "$out"
 }
 
 # --- outside the namespaces -----------------------------------------------------------------------------------------------
@@ -181,19 +205,23 @@ configure_containerd() {
 {"cniVersion": "1.0.0", "name": "e2e", "plugins": [{"type": "bridge", "bridge": "cni0", "isDefaultGateway": true,
  "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.244.0.0/24"}]]}}]}
 K
+  # The runtime is plain runc: what a container gets of a GPU comes from the kubelet's answer or from a CDI spec.
   cat >"$cluster/containerd.toml" <<K
-version = 2
+version = 3
 root = "/run/containerd-root"
 state = "/run/containerd"
 [plugins."io.containerd.internal.v1.opt"]
   path = "/run/containerd-opt"
-[plugins."io.containerd.grpc.v1.cri"]
-  sandbox_image = "localhost/mig-agent-e2e/pause:1"
+[plugins."io.containerd.cri.v1.images".pinned_images]
+  sandbox = "localhost/mig-agent-e2e/pause:1"
+[plugins."io.containerd.cri.v1.runtime"]
+  # CDI cannot be switched off since 2.3.
+  cdi_spec_dirs = ["/etc/cdi", "/var/run/cdi"]
   restrict_oom_score_adj = true
-  [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "/usr/lib/cni"
+  [plugins."io.containerd.cri.v1.runtime".cni]
+    bin_dirs = ["/usr/lib/cni"]
     conf_dir = "$cluster/net.d"
-  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+  [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
     runtime_type = "io.containerd.runc.v2"
 K
 }
@@ -261,11 +289,11 @@ start_cluster() {
   wait_for 60 "the node" kubectl wait --for=condition=Ready node/$node --timeout=1s
   # Pods are refused until the controller manager has made the namespace's service account.
   wait_for 60 "the service accounts" kubectl get serviceaccount default
-  echo "e2e: Kubernetes $version is up after $((SECONDS - started)) s"
+  echo "e2e: Kubernetes $version on containerd $containerd_version is up after $((SECONDS - started)) s"
 }
 
 on_node() { # the first process of the namespaces
-  export KUBECONFIG=$cluster/admin.kubeconfig PATH=$bin:$(dirname "${E2E_MIGCTL_PROGRAM:-/usr/bin/migctl}"):$PATH E2E_ON_NODE=env E2E_RESTART_KUBELET="$here/local.sh restart-kubelet"
+  export KUBECONFIG=$cluster/admin.kubeconfig PATH=$bin:$containerd_bin:$(dirname "${E2E_MIGCTL_PROGRAM:-/usr/bin/migctl}"):$PATH E2E_ON_NODE=env E2E_RESTART_KUBELET="$here/local.sh restart-kubelet"
   start_cluster
   declare -px KUBECONFIG PATH "${!E2E_@}" >"$cluster/environment"
   local code=0

@@ -14,17 +14,20 @@ pub struct Scene {
 
 #[derive(Debug, Deserialize)]
 struct Gpu {
+    minor: u32,
     instances: Vec<GpuInstance>,
 }
 
 #[derive(Debug, Deserialize)]
 struct GpuInstance {
+    id: u32,
     compute: Vec<Slice>,
 }
 
 /// What a container can be given: a compute instance, named after its GPU instance's profile when it fills that.
 #[derive(Debug, Deserialize)]
 struct Slice {
+    id: u32,
     profile: String,
     uuid: String,
 }
@@ -56,6 +59,23 @@ impl Scene {
     #[must_use]
     pub fn slices(&self, profile: &str) -> BTreeSet<String> {
         uuids(self.gpus.iter().flat_map(Gpu::slices), profile)
+    }
+
+    /// What a driver makes of each slice, by UUID: the minor number of its GPU, and the files below
+    /// `/proc/driver/nvidia/capabilities` that have those of its two capabilities.
+    #[must_use]
+    pub fn capabilities(&self) -> BTreeMap<String, (u32, [String; 2])> {
+        let mut files = BTreeMap::new();
+        for gpu in &self.gpus {
+            for instance in &gpu.instances {
+                let folder = format!("gpu{}/mig/gi{}", gpu.minor, instance.id);
+                for slice in &instance.compute {
+                    let own = [format!("{folder}/access"), format!("{folder}/ci{}/access", slice.id)];
+                    files.insert(slice.uuid.clone(), (gpu.minor, own));
+                }
+            }
+        }
+        files
     }
 
     /// The UUIDs of the slices of a profile on one GPU.

@@ -9,6 +9,8 @@ use e2e::cluster::Cluster;
 use e2e::namespace::Namespace;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
+#[path = "suite/cdi.rs"]
+mod cdi;
 #[path = "suite/chart.rs"]
 mod chart;
 #[path = "suite/labels.rs"]
@@ -25,8 +27,10 @@ macro_rules! trials {
 use trials;
 
 fn main() -> ExitCode {
-    let trials =
-        [slices::trials(), security::trials(), labels::trials(), chart::trials()].into_iter().flatten().collect();
+    let trials = [slices::trials(), security::trials(), labels::trials(), cdi::trials(), chart::trials()]
+        .into_iter()
+        .flatten()
+        .collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
