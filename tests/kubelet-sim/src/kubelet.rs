@@ -13,8 +13,8 @@ use kubelet::deviceplugin::{AllocateResponse, PreferredAllocationResponse};
 use tokio::{sync::Mutex, time::timeout_at};
 
 use crate::{
-    AdmissionError, ContainerAllocation, Event, Options, Pod, PodAllocation, PodResourcesMode, Resource, Violation,
-    What, admission,
+    AdmissionError, ContainerAllocation, Event, Options, Pod, PodAllocation, PodResourcesMode, RegistrationMode,
+    Resource, Violation, What, admission,
     life::{self, Life},
     node::Node,
     registration,
@@ -118,6 +118,11 @@ impl Kubelet {
             registration::disconnect(&self.node, &mut state, resource, &client);
             true
         })
+    }
+
+    /// What plugins that register meet from now on.
+    pub fn set_registration(&self, mode: RegistrationMode) {
+        self.node.lock().registration = mode;
     }
 
     // === What it knows ===

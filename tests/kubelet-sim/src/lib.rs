@@ -43,5 +43,6 @@ pub use crate::{
     options::Options,
     pod::{Container, Pod},
     podresources::PodResourcesMode,
+    registration::RegistrationMode,
     violation::{Violation, ViolationKind},
 };

@@ -21,6 +21,7 @@ use crate::{
     pod::Pod,
     podresources::PodResourcesMode,
     rate::Rate,
+    registration::RegistrationMode,
     violation::{Violation, ViolationKind},
 };
 
@@ -93,6 +94,7 @@ pub(crate) struct State {
     pub(crate) list_rates: HashMap<String, Rate>,
     pub(crate) registration_rates: HashMap<String, Rate>,
     pub(crate) podresources: PodResourcesMode,
+    pub(crate) registration: RegistrationMode,
     pub(crate) events: Vec<Event>,
     pub(crate) violations: Vec<Violation>,
 }
@@ -119,6 +121,10 @@ impl Node {
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn registration(&self) -> RegistrationMode {
+        self.lock().registration
     }
 
     pub(crate) fn subscribe(&self) -> watch::Receiver<usize> {

@@ -18,6 +18,23 @@ use crate::{
     violation::{Violation, ViolationKind},
 };
 
+/// What the kubelet makes of plugins that come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RegistrationMode {
+    /// What it should.
+    #[default]
+    Answering,
+    /// Register fails.
+    Refusing,
+    /// Register is not answered, nor the plugin dialled, for as long as this lasts.
+    Silent,
+    /// Register succeeds, and the list's stream is closed as soon as a list has come.
+    HangingUp,
+}
+
+/// How soon an end of [`RegistrationMode::Silent`] is seen.
+const SILENCE: Duration = Duration::from_millis(5);
+
 /// Answers plugins at kubelet.sock.
 #[derive(Debug)]
 pub(crate) struct Registrations {
@@ -30,7 +47,12 @@ impl Registration for Registrations {
         let RegisterRequest { version, endpoint, resource_name: resource, .. } = request.into_inner();
         let node = &self.node;
         self.judge(&version, &endpoint, &resource);
-        let outcome = if version != "v1beta1" {
+        while node.registration() == RegistrationMode::Silent {
+            sleep(SILENCE).await;
+        }
+        let outcome = if node.registration() == RegistrationMode::Refusing {
+            Err("the kubelet was made to refuse every plugin".to_owned())
+        } else if version != "v1beta1" {
             Err(format!(
                 "requested API version {version:?} is not supported by kubelet. Supported version is [v1beta1]"
             ))
@@ -221,6 +243,9 @@ async fn read_lists(node: &Node, resource: &str, mut plugin: Plugin, connection:
             Err(status) => return status.to_string(),
         }
         first = false;
+        if node.registration() == RegistrationMode::HangingUp {
+            return "the kubelet was made to hang up".to_owned();
+        }
     }
 }
 
