@@ -308,6 +308,10 @@ impl Session<'_> {
         self.status.serving(&self.outlet.resource);
         self.outlet.meter.registered();
         tracing::info!(resource = %self.outlet.resource, "registered");
+        if !guard.is_in_place() {
+            // It went while the kubelet was asked: that news has been taken for one of the kubelet's own socket.
+            return guard.loss();
+        }
         let mut pause = Pause::default();
         let mut yielded = false;
         loop {
