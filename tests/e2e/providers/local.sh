@@ -7,7 +7,7 @@
 #   local.sh build                    build Kubernetes and containerd from their Go modules, once per version
 #   local.sh with-cluster COMMAND...  start the cluster, run the command on it, take the cluster away (KEEP=1: when interrupted)
 #   local.sh enter [COMMAND...]       from another terminal: a shell, or the command, inside a running cluster
-#   local.sh restart-kubelet          on the cluster: SIGKILL the kubelet and start it again
+#   local.sh restart-kubelet          on the cluster: SIGKILL the kubelet and start it again, after E2E_KUBELET_AWAY seconds
 #
 # `with-cluster` reads $E2E_DIR: images/*.tar are imported, logs/ receives each program's log. The command finds KUBECONFIG, kubectl,
 # E2E_RESTART_KUBELET and E2E_ON_NODE (what a command begins with that is to run on the node; migctl is in its PATH) in its environment.
@@ -258,6 +258,7 @@ restart_kubelet() {
   pid=$(cat "$cluster/kubelet.pid") || die "restart-kubelet works inside the cluster only"
   kill -KILL "$pid"
   wait_for 10 "the kubelet's end" bash -c "! kill -0 $pid"
+  sleep "${E2E_KUBELET_AWAY:-0}"
   start_kubelet
 }
 

@@ -119,6 +119,16 @@ impl<'a> Namespace<'a> {
         Ok(Running { name: name.to_owned(), uid: pod.uid().unwrap_or_default(), containers })
     }
 
+    /// A pod as [`running`](Self::running) shows it, if it runs already.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn running_now(&self, name: &str) -> Result<Running> {
+        let pod = self.pods.get(name).await?;
+        ensure!(is_ready(&pod), "pod {name} does not run");
+        self.running(name).await
+    }
+
     /// Creates a pod and waits until it runs.
     ///
     /// # Errors

@@ -32,7 +32,9 @@ async fn of_annotations(test: &Namespace<'_>) -> Result<()> {
 }
 
 async fn under(test: &Namespace<'_>, strategy: &str) -> Result<()> {
-    succeed(&format!("{UPGRADE} --wait --set deviceListStrategy={strategy}"))?;
+    // The kernel's own /proc has no driver in it here.
+    let proc = "--set 'extraEnv[0].name=PROC_ROOT' --set 'extraEnv[0].value=/driver-root/proc'";
+    succeed(&format!("{UPGRADE} --wait --set deviceListStrategy={strategy} {proc}"))?;
     let outcome = async {
         succeed(ROLLED_OUT)?;
         test.cluster.all_listed_again().await?;
