@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mig_model::Offers;
 use tokio::sync::watch;
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::sleep;
 
 use crate::prepare::{Prepare, Prepared};
@@ -38,9 +38,9 @@ pub(crate) async fn follow(
         let mut keeps = false;
         if let Some(now) = now {
             let ready = if prepare.touches_files() {
-                let (prepare, usage) = (Arc::clone(&prepare), Arc::clone(&usage));
-                let work = spawn_blocking(move || prepare.run(&now, |id| usage.is_free(id)));
-                patiently(work, &status).await
+                let (worker, usage) = (Arc::clone(&prepare), Arc::clone(&usage));
+                let work = spawn_blocking(move || worker.run(&now, |id| usage.is_free(id)));
+                patiently(work, &prepare, &status, &mut offers, &prepared).await
             } else {
                 Some(prepare.run(&now, |_| false))
             };
@@ -75,8 +75,14 @@ pub(crate) async fn follow(
     }
 }
 
-/// Waits for as long as it takes: what is offered meanwhile is what was ready before.
-async fn patiently(mut work: tokio::task::JoinHandle<Prepared>, status: &Status) -> Option<Prepared> {
+/// Waits for as long as it takes. What was ready before stays on offer meanwhile, except what is gone or has a fault.
+async fn patiently(
+    mut work: JoinHandle<Prepared>,
+    prepare: &Prepare,
+    status: &Status,
+    offers: &mut watch::Receiver<Option<Arc<Offers>>>,
+    prepared: &watch::Sender<Option<Arc<Prepared>>>,
+) -> Option<Prepared> {
     tokio::select! {
         done = &mut work => return done.ok(),
         () = sleep(PATIENCE) => {}
@@ -84,7 +90,30 @@ async fn patiently(mut work: tokio::task::JoinHandle<Prepared>, status: &Status)
     let why = "the driver's files or the CDI directory do not answer: does a disk or a network file system hang?";
     tracing::error!("{why}");
     status.unprepared(Some(why.to_owned()));
-    work.await.ok()
+    // Those that came while we were patient are new, too.
+    let mut newest = None;
+    loop {
+        if offers.has_changed().unwrap_or(false) {
+            newest.clone_from(&offers.borrow_and_update());
+            let ready = prepared.borrow().clone();
+            if let (Some(ready), Some(newest)) = (ready, &newest) {
+                prepared.send_replace(Some(Arc::new(prepare.meanwhile(&ready, newest, why))));
+            }
+        }
+        tokio::select! {
+            done = &mut work => {
+                let ready = done.ok()?;
+                let Some(newest) = newest else { return Some(ready) };
+                // It was made ready for what was offered then, and what is now has its turn at once.
+                offers.mark_changed();
+                return Some(prepare.meanwhile(&ready, &newest, why));
+            }
+            changed = offers.changed() => match changed {
+                Ok(()) => offers.mark_changed(),
+                Err(_) => return None,
+            },
+        }
+    }
 }
 
 /// Logs what is new since the last time.

@@ -86,6 +86,27 @@ impl Prepare {
         prepared
     }
 
+    /// What can be said of new offers without touching a file: what was ready stays so, what is gone is gone, and what
+    /// is new has to wait.
+    pub(crate) fn meanwhile(&self, ready: &Prepared, offers: &Offers, why: &str) -> Prepared {
+        let resources = offers.resources.iter().map(|(resource, devices)| {
+            let known = ready.resources.get(resource).map_or(&[][..], Vec::as_slice);
+            let offered = devices.iter().cloned().map(|mut device| {
+                let same = |known: &&Offered| known.device.id == device.id && known.device.address == device.address;
+                if let Some(known) = known.iter().find(same) {
+                    // Whether the last one is gone is not known before it is looked for.
+                    device.fault = device.fault.or_else(|| known.device.fault.clone());
+                    return Offered { device, gift: known.gift.clone() };
+                }
+                mark(&mut device, "NotPrepared", why);
+                let gift = Gift::new(&device, self.settings.id_strategy, Vec::new());
+                Offered { device, gift }
+            });
+            (resource.clone(), offered.collect())
+        });
+        Prepared { resources: resources.collect(), ..ready.clone() }
+    }
+
     fn make_ready(
         &self,
         devices: &mut [(&ResourceName, Device, Vec<DeviceSpec>)],

@@ -197,3 +197,13 @@ fn device_nodes_are_looked_for_where_the_node_has_them() {
     let error = dev_root(&files(Some("/"), Some("nowhere"))).unwrap_err();
     assert!(error.contains("nowhere"), "{error}");
 }
+
+#[test]
+fn while_the_disk_hangs_faults_and_removals_still_count() {
+    let host = Host::new();
+    let prepare = host.prepare("cdi-cri");
+    let ready = prepare.run(&offers(vec![gpu("GPU-a"), gpu("GPU-b"), gpu("GPU-c")]), |_| false);
+    let faulty = Device { fault: Some(Fault { kind: "Lost", message: "it fell off".to_owned() }), ..gpu("GPU-b") };
+    let now = prepare.meanwhile(&ready, &offers(vec![gpu("GPU-a"), faulty, gpu("GPU-new")]), "the disk hangs");
+    assert_eq!(faults(&now), ["", "it fell off", "the disk hangs"]);
+}
