@@ -203,18 +203,20 @@ async fn a_hung_driver_does_not_hold_up_a_scrape() {
 #[tokio::test]
 async fn a_scrape_asks_neither_the_driver_nor_the_kubelet() {
     let node = Node::new("eight-by-seven");
+    // It is waited for events all the while.
+    let asked = || node.calls() - node.calls_of("nvmlEventSetWait_v2");
     let kubelet = node.kubelet().await;
     let mut agent = node.agent(&["--poll-interval", "1h", "--settle-time", "1h"]);
     listed(&kubelet, G1, 56, 56).await;
     Scrape::until(&mut agent, "podresources was read twice", |scrape| slices(scrape, G1, "free") == 56.0);
-    let (calls, events) = (node.calls(), kubelet.events().len());
+    let (calls, events) = (asked(), kubelet.events().len());
     let readings = Scrape::of(&mut agent).sum("mig_agent_nvml_call_duration_seconds_count", &[]);
     assert!(readings > Some(0.0));
     for _ in 0..20 {
         assert_eq!(Scrape::of(&mut agent).sum("mig_agent_nvml_call_duration_seconds_count", &[]), readings);
     }
     agent.get("/");
-    assert_eq!((node.calls(), kubelet.events().len()), (calls, events));
+    assert_eq!((asked(), kubelet.events().len()), (calls, events));
 }
 
 #[tokio::test]
@@ -288,8 +290,13 @@ async fn the_page_lists_exactly_what_there_is() {
     listed(&kubelet, G3, 1, 1).await;
     kubelet.allocate_raw(G3, vec![]).await.unwrap_err();
     kubelet.restart().await.unwrap();
+    // One slice, and one GPU that is offered whole.
+    node.xid(0, 94, Some(node.place(&node.uuids("1g.5gb").remove(0)).1));
+    node.xid(1, 79, None);
     let seen = |scrape: &Scrape| {
-        scrape.families.contains_key("mig_agent_registration_obstacles_total") && slices(scrape, G3, "free") == 1.0
+        scrape.families.contains_key("mig_agent_registration_obstacles_total")
+            && slices(scrape, G3, "free") == 1.0
+            && scrape.sum("mig_agent_slice_fault", &[]) == Some(2.0)
     };
     let scrape = Scrape::until(&mut agent, "all has happened", seen);
     let (found, documented) = (scrape.shape(), documented());

@@ -2,6 +2,9 @@
 
 mod cells;
 mod draw;
+mod faults;
+
+use std::path::PathBuf;
 
 use mig_model::plan::place;
 use mig_model::{
@@ -14,6 +17,7 @@ use crate::failure::Failure;
 use crate::list::Mig;
 use crate::paper::Paper;
 use crate::selection::{self, Selector};
+use crate::status::faults::Faults;
 use crate::users::{User, Users};
 
 #[derive(Debug, clap::Args)]
@@ -25,6 +29,10 @@ pub(crate) struct Args {
     /// Draw with ASCII characters only, as in a locale that is not UTF-8
     #[arg(long)]
     ascii: bool,
+
+    /// Where the agent of this node keeps the faults (XIDs) that it knows of; what is not there is not told
+    #[arg(long, env = "STATE_DIR", hide_env_values = true, value_name = "DIR", default_value = "/run/mig-agent")]
+    state_dir: PathBuf,
 }
 
 #[derive(Serialize)]
@@ -55,6 +63,9 @@ struct Cut<'s> {
     /// Everybody who uses it or a part of it.
     users: Vec<User>,
     fault: Option<&'s Fault>,
+    /// Why no pod is given any of it though it answers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unhealthy: Vec<Fault>,
     /// What is said where nobody is known to use it.
     #[serde(skip)]
     idle: &'static str,
@@ -79,6 +90,9 @@ struct Compute<'s> {
     placement: Option<Placement>,
     compute_slices: u8,
     users: Vec<User>,
+    /// Why no pod is given it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unhealthy: Vec<Fault>,
 }
 
 /// What is in no instance.
@@ -104,13 +118,14 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     users.warn_if_unknown(context);
     let named = context.options.gpuid.iter().any(|selector| *selector != Selector::All);
     let unreadable = if named { &[] } else { node.survey.unreadable.as_slice() };
-    let gpus = gpus.into_iter().map(|gpu| cut(gpu, &users)).collect();
+    let known = Faults::read(&args.state_dir, &context.options);
+    let gpus = gpus.into_iter().map(|gpu| cut(gpu, &users, &known)).collect();
     let answer = Answer { driver: &node.survey.driver, pods_known: users.are_known(), gpus, unreadable };
     let paper = Paper::new(context, args.ascii);
     context.output.drawing(&answer, |answer| draw::draw(&paper, answer, args.details))
 }
 
-fn cut<'s>(survey: &'s GpuSurvey, users: &Users) -> Cut<'s> {
+fn cut<'s>(survey: &'s GpuSurvey, users: &Users, known: &Faults) -> Cut<'s> {
     let GpuSurvey { gpu, geometry, .. } = survey;
     let instance = |instance: &'s GpuInstance| Instance {
         id: instance.id,
@@ -118,7 +133,11 @@ fn cut<'s>(survey: &'s GpuSurvey, users: &Users) -> Cut<'s> {
         placement: instance.placement,
         compute_slices: instance.profile.slices(),
         users: users.of_instance(survey, instance),
-        compute_instances: instance.compute_instances.iter().map(|one| compute(survey, instance, one, users)).collect(),
+        compute_instances: instance
+            .compute_instances
+            .iter()
+            .map(|one| compute(survey, instance, one, users, known))
+            .collect(),
     };
     Cut {
         index: gpu.index,
@@ -133,11 +152,18 @@ fn cut<'s>(survey: &'s GpuSurvey, users: &Users) -> Cut<'s> {
         uncut: uncut(survey),
         users: users.of_gpu(survey),
         fault: gpu.fault.as_ref(),
+        unhealthy: known.of_gpu(gpu),
         idle: if users.are_known() { "free" } else { "free?" },
     }
 }
 
-fn compute<'s>(survey: &GpuSurvey, instance: &GpuInstance, compute: &'s ComputeInstance, users: &Users) -> Compute<'s> {
+fn compute<'s>(
+    survey: &GpuSurvey,
+    instance: &GpuInstance,
+    compute: &'s ComputeInstance,
+    users: &Users,
+    known: &Faults,
+) -> Compute<'s> {
     Compute {
         id: compute.id,
         profile: &compute.profile,
@@ -145,6 +171,7 @@ fn compute<'s>(survey: &GpuSurvey, instance: &GpuInstance, compute: &'s ComputeI
         placement: compute.placement,
         compute_slices: compute.profile.compute_slices(),
         users: users.of_compute(survey, instance, compute),
+        unhealthy: known.of_slice(&compute.uuid),
     }
 }
 

@@ -15,6 +15,7 @@ const SPEAKERS: [(&str, &[&str]); 7] = [
             "crates/mig-device-plugin/src",
             "crates/kubelet/src",
             "crates/mig-nvml/src",
+            "crates/mig-health/src",
             "crates/mig-model/src",
             "crates/driver-files/src",
         ],

@@ -66,7 +66,8 @@ fn groups<'a, 's>(gpus: &'a [Cut<'s>]) -> Vec<&'a [Cut<'s>]> {
 }
 
 fn is_idle(gpu: &Cut<'_>) -> bool {
-    gpu.users.is_empty() && gpu.fault.is_none()
+    let well = |one: &Instance<'_>| one.compute_instances.iter().all(|compute| compute.unhealthy.is_empty());
+    gpu.users.is_empty() && gpu.fault.is_none() && gpu.unhealthy.is_empty() && gpu.instances.iter().all(well)
 }
 
 fn looks<'a>(gpu: &'a Cut<'_>) -> impl PartialEq + 'a {
@@ -102,6 +103,9 @@ fn block(paper: &Paper, drawn: &Drawn<'_, '_>, width: usize, details: bool) -> S
     if let Some(fault) = gpu.fault {
         text.push_str(&paper.ink(Ink::Problem, &paper.wrapped("  ", &format!("fault: {}", fault.message))));
     }
+    for line in unhealthy(gpu) {
+        text.push_str(&paper.ink(Ink::Problem, &paper.wrapped("  ", &line)));
+    }
     if let Some(needs) = needs(drawn) {
         text.push_str(&paper.ink(Ink::Warning, &paper.wrapped("  ", &needs)));
     }
@@ -120,6 +124,17 @@ fn block(paper: &Paper, drawn: &Drawn<'_, '_>, width: usize, details: bool) -> S
     }
     text.push_str(&room(paper, gpu, details));
     text
+}
+
+/// A line for each reason why the agent gives no pod all of it, or a part.
+fn unhealthy(gpu: &Cut<'_>) -> Vec<String> {
+    let whole = gpu.unhealthy.iter().map(|fault| format!("unhealthy: {}", fault.message));
+    let parts = gpu.instances.iter().flat_map(|instance| instance.compute_instances.iter().map(move |c| (instance, c)));
+    let parts = parts.flat_map(|(instance, compute)| {
+        let (profile, id) = (compute.profile, instance.id);
+        compute.unhealthy.iter().map(move |fault| format!("unhealthy: {profile} in instance {id}: {}", fault.message))
+    });
+    whole.chain(parts).collect()
 }
 
 /// Who it is on the left, how it is on the right; the PCI address goes first when there is too little room.

@@ -136,6 +136,7 @@ impl Machine {
             .env("SYS_ROOT", self.path("sys"))
             .env("KUBELET_ROOT", self.kubelet_root())
             .env("MIG_LOCK_FILE", self.path("node.lock"))
+            .env("STATE_DIR", self.path("run"))
             .current_dir(self.directory.path())
             .stdin(Stdio::null());
         command

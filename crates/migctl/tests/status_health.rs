@@ -1,0 +1,86 @@
+//! What `migctl status` says of hardware that is not well, and of errors that the agent was told of.
+
+#![allow(clippy::unwrap_used, reason = "clippy takes only test functions for tests")]
+
+mod machine;
+
+use std::fs;
+
+use fake_nvml::Recovery;
+use machine::{CUT, Machine};
+use snapbox::{assert_data_eq, str};
+
+/// As the agent writes it: of one slice, of the GPU, and one that is over.
+fn record(machine: &Machine, boot_id: &str) {
+    let held = |slice: &str, xid: u64, rest: &str| {
+        format!(
+            r#"{{"gpu": "GPU-aaaaaaaa-0000-4000-8000-000000000000", {slice} "xid": {xid}, "message": "XID {xid}: a; b", "since_ms": 1, "last_ms": 2{rest}}}"#
+        )
+    };
+    let slice = r#""slice": "MIG-aaaaaaaa-0000-5000-8000-000000000002","#;
+    let faults = [held(slice, 94, ""), held("", 79, ""), held(slice, 8, r#", "ended_ms": 3"#)].join(",");
+    let text = format!(
+        r#"{{"version": 1, "boot_id": "{boot_id}", "kubelet_root": "/var/lib/kubelet", "faults": [{faults}], "uncorrectable_errors": {{}}}}"#
+    );
+    fs::create_dir_all(machine.path("run")).unwrap();
+    fs::write(machine.path("run/health.json"), text).unwrap();
+    fs::create_dir_all(machine.path("proc/sys/kernel/random")).unwrap();
+    fs::write(machine.path("proc/sys/kernel/random/boot_id"), "this\n").unwrap();
+}
+
+#[test]
+fn what_is_not_well_is_told_with_what_to_do() {
+    let machine = Machine::written(CUT);
+    machine.change(|world| {
+        let vitals = |vitals: &mut fake_nvml::Vitals| {
+            vitals.remap_pending = true;
+            vitals.recovery = Recovery::GpuReset;
+        };
+        world.change_vitals(0, vitals).unwrap();
+    });
+    record(&machine, "this");
+    assert_data_eq!(
+        machine.transcript("status"),
+        str![[r#"
+1 GPU, 3 MIG instances, 0 in use; driver 580.159.04
+
+GPU 0  A100-SXM4-40GB  0000:07:00.0                      MIG on, 0/3 in use
+  unhealthy: the driver wants the GPU to be reset: end what uses it, then
+  nvidia-smi --gpu-reset, or restart the node
+  unhealthy: memory rows wait to be replaced by spare ones: reset the GPU when
+  its slices are free
+  unhealthy: XID 79: a; b
+  unhealthy: 1g.5gb in instance 11: XID 94: a; b
+  +0-------+1-------+2--------3-------+4--------5--------6--------7-------+
+  |1g.5gb  |1g.5gb  |uncut            |3g.20gb                            |
+  |free    |free    |                 |free                               |
+  +--------+--------+-----------------+-----------------------------------+
+  ID  TYPE     AT   COMPUTE  USED BY
+  11  1g.5gb   0:1  1/7      free
+  12  1g.5gb   1:1  1/7      free
+  1   3g.20gb  4:4  3/7      free
+  uncut: 2 memory and 2 compute slices; room for 2 x 1g.5gb, 1 x 2g.10gb,
+  1 x 1g.5gb+me or 1 x 1g.10gb
+exit 0
+
+"#]]
+    );
+    let told = machine.json("status");
+    let kinds = |list: &serde_json::Value| {
+        list.as_array().unwrap().iter().map(|fault| fault["kind"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(kinds(&told["gpus"][0]["unhealthy"]), ["RecoveryWanted", "RowRemapPending", "Xid"]);
+    assert_eq!(kinds(&told["gpus"][0]["instances"][0]["compute_instances"][0]["unhealthy"]), ["Xid"]);
+    assert!(machine.transcript("-o yaml status").contains("kind: RowRemapPending"));
+}
+
+#[test]
+fn what_is_of_another_start_of_the_machine_or_no_record_is_not_told() {
+    let machine = Machine::written(CUT);
+    let well = machine.transcript("status");
+    record(&machine, "another");
+    assert_eq!(machine.transcript("status"), well);
+    fs::write(machine.path("run/health.json"), "{").unwrap();
+    assert_eq!(machine.transcript("status"), well);
+    assert!(!well.contains("unhealthy"), "{well}");
+}
