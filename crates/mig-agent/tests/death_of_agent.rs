@@ -59,7 +59,8 @@ async fn the_agent_is_killed_in_the_middle_of_each_thing_that_it_does() {
     scenery.inhabit().await;
     let stream = scenery.stream(&mut rng);
     first.kill();
-    let points: [(&str, fn(&What) -> bool); 6] = [
+    type Point = fn(&What) -> bool;
+    let points: [(&str, Point); 6] = [
         ("it asks to be registered", |what| matches!(what, What::RegisterReceived { .. })),
         ("it is registered", |what| matches!(what, What::Registered { .. })),
         ("its stream is opened", |what| matches!(what, What::StreamOpened { resource } if resource == G2)),
