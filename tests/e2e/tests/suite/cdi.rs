@@ -43,6 +43,8 @@ async fn under(test: &Namespace<'_>, strategy: &str) -> Result<()> {
     .await;
     test.delete_pods().await?;
     roll_back()?;
+    // It stays for pods that may use it, of which there are none any more.
+    on_the_node("rm -f /var/run/cdi/mig-agent-gpu.json")?;
     test.cluster.all_listed_again().await?;
     outcome
 }
