@@ -89,6 +89,11 @@ impl ContainerSettings {
         self.list_strategies.contains(&strategy)
     }
 
+    /// Whether anything on disk has to be made ready for containers.
+    pub(crate) fn touches_files(&self) -> bool {
+        self.writes_cdi() || self.passes_nodes()
+    }
+
     /// Whether a CDI spec is needed.
     pub(crate) fn writes_cdi(&self) -> bool {
         self.list_strategies.iter().any(|strategy| strategy.is_cdi())
@@ -115,6 +120,11 @@ impl ContainerSettings {
     /// The kubelet asks once per resource and keeps one value per variable, so a container with devices of two profiles
     /// finds both only in the variables that carry the profile's name, and in what has a key for each device.
     pub(crate) fn answer(&self, offered: &[&Offered]) -> ContainerAllocateResponse {
+        // Two replicas of a device are one device.
+        let mut seen = BTreeSet::new();
+        let offered: Vec<&Offered> =
+            offered.iter().copied().filter(|offered| seen.insert(&offered.device.uuid)).collect();
+        let offered = offered.as_slice();
         let mut answer = ContainerAllocateResponse { envs: self.variables(offered), ..Default::default() };
         if self.has(DeviceListStrategy::VolumeMounts) {
             answer.envs.insert(NVIDIA.to_owned(), MOUNTS.to_owned());
@@ -129,9 +139,9 @@ impl ContainerSettings {
             answer.devices = nodes(offered);
         }
         if self.writes_cdi() {
-            let names: Vec<String> = offered.iter().map(|offered| cdi::qualified_name(&offered.device.id)).collect();
+            let names: Vec<String> = offered.iter().map(|offered| cdi::qualified_name(&offered.device.uuid)).collect();
             if let Some(first) = offered.first().filter(|_| self.has(DeviceListStrategy::CdiAnnotations)) {
-                answer.annotations.insert(self.annotation(&first.device.id), names.join(","));
+                answer.annotations.insert(self.annotation(&first.device.id.replace("::", ".")), names.join(","));
             }
             if self.has(DeviceListStrategy::CdiCri) {
                 answer.cdi_devices = names.into_iter().map(|name| CdiDevice { name }).collect();
@@ -141,7 +151,7 @@ impl ContainerSettings {
     }
 
     fn variables(&self, offered: &[&Offered]) -> HashMap<String, String> {
-        let uuids = || offered.iter().map(|offered| offered.device.id.as_str()).collect::<Vec<_>>().join(",");
+        let uuids = || offered.iter().map(|offered| offered.device.uuid.as_str()).collect::<Vec<_>>().join(",");
         let visible = || offered.iter().map(|offered| offered.gift.visible.as_str()).collect::<Vec<_>>().join(",");
         let mut variables = HashMap::new();
         for name in &self.visible_devices_env {
@@ -156,7 +166,7 @@ impl ContainerSettings {
         let mut by_profile: BTreeMap<String, Vec<&str>> = BTreeMap::new();
         for Offered { device, .. } in offered {
             if let Some(profile) = &device.profile {
-                by_profile.entry(profile.variable_suffix()).or_default().push(&device.id);
+                by_profile.entry(profile.variable_suffix()).or_default().push(&device.uuid);
             }
         }
         variables.extend(by_profile.into_iter().map(|(suffix, ids)| (format!("MIG_DEVICES_{suffix}"), ids.join(","))));

@@ -20,6 +20,16 @@ use crate::server::{Serving, keep_registered};
 use crate::status::Status;
 use crate::usage::Usage;
 
+/// What is offered at one moment, and what containers get of it: one snapshot, so that no Allocate sees half of two
+/// configurations.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// The node's devices by resource.
+    pub offers: Offers,
+    /// What containers get.
+    pub container: Arc<ContainerSettings>,
+}
+
 /// How the node's resources are served.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -29,8 +39,6 @@ pub struct Settings {
     pub domain: ResourceDomain,
     /// How long after an Allocate, and after the agent's start, nothing counts as free.
     pub settle: Duration,
-    /// What containers get.
-    pub container: ContainerSettings,
     /// Where requests and registrations are counted and timed.
     pub metrics: Metrics,
 }
@@ -39,7 +47,7 @@ pub struct Settings {
 /// and every socket is gone.
 pub async fn run(
     settings: Settings,
-    offers: watch::Receiver<Option<Arc<Offers>>>,
+    wanted: watch::Receiver<Option<Arc<Wanted>>>,
     status: Arc<Status>,
     stop: CancellationToken,
 ) -> Result<(), DirectoryLost> {
@@ -51,9 +59,9 @@ pub async fn run(
     background.spawn(meet_kubelets(directory.clone(), Arc::clone(&usage)));
     let mut readings = usage.subscribe();
     let (sender, mut prepared) = watch::channel(None);
-    let prepare = Arc::new(Prepare::new(Arc::new(settings.container.clone())));
-    background.spawn(follow(prepare, offers, Arc::clone(&usage), Arc::clone(&status), sender));
-    background.spawn(tell_of_mixtures(Arc::clone(&usage), settings.container.clone()));
+    let prepare = Arc::new(Prepare::new());
+    background.spawn(tell_of_mixtures(Arc::clone(&usage), wanted.clone()));
+    background.spawn(follow(prepare, wanted, Arc::clone(&usage), Arc::clone(&status), sender));
     background.spawn({
         let usage = Arc::clone(&usage);
         let socket = settings.paths.pod_resources_socket();
@@ -147,19 +155,17 @@ impl Fleet {
         let mut waiting = prepared.keeps;
         for (resource, outlet) in &self.outlets {
             let offered = prepared.resources.get(resource).map(Vec::as_slice).unwrap_or_default();
-            waiting |= outlet.update(offered);
+            waiting |= outlet.update(&prepared.container, offered);
         }
         self.usage.want(waiting);
         self.status.begin();
     }
 
     fn start(&mut self, resource: ResourceName, prepared: &Prepared) {
-        let container = Arc::new(self.settings.container.clone());
         let meter = self.settings.metrics.of(&resource);
-        let outlet =
-            Arc::new(Outlet::new(resource.clone(), container, Arc::clone(&self.usage), self.settings.settle, meter));
+        let outlet = Arc::new(Outlet::new(resource.clone(), Arc::clone(&self.usage), self.settings.settle, meter));
         // Before it serves, so that the first list is the right one.
-        outlet.update(prepared.resources.get(&resource).map(Vec::as_slice).unwrap_or_default());
+        outlet.update(&prepared.container, prepared.resources.get(&resource).map(Vec::as_slice).unwrap_or_default());
         self.status.add(Arc::clone(&outlet), "it is being registered");
         self.servers.spawn(keep_registered(Serving {
             outlet: Arc::clone(&outlet),

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mig_model::Offers;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::sleep;
 
+use crate::fleet::Wanted;
 use crate::prepare::{Prepare, Prepared};
 use crate::status::Status;
 use crate::usage::Usage;
@@ -24,7 +24,7 @@ const MOST_LINES: usize = 8;
 /// Prepares each new offer for as long as there are any, and again from time to time.
 pub(crate) async fn follow(
     prepare: Arc<Prepare>,
-    mut offers: watch::Receiver<Option<Arc<Offers>>>,
+    mut offers: watch::Receiver<Option<Arc<Wanted>>>,
     usage: Arc<Usage>,
     status: Arc<Status>,
     prepared: watch::Sender<Option<Arc<Prepared>>>,
@@ -37,9 +37,10 @@ pub(crate) async fn follow(
         let mut again = None;
         let mut keeps = false;
         if let Some(now) = now {
-            let ready = if prepare.touches_files() {
+            let touches_files = now.container.touches_files();
+            let ready = if touches_files {
                 let (worker, usage) = (Arc::clone(&prepare), Arc::clone(&usage));
-                let work = spawn_blocking(move || worker.run(&now, |id| usage.is_free(id)));
+                let work = spawn_blocking(move || worker.run(&now, |id| usage.is_unused(id)));
                 patiently(work, &prepare, &status, &mut offers, &prepared).await
             } else {
                 Some(prepare.run(&now, |_| false))
@@ -49,7 +50,7 @@ pub(crate) async fn follow(
                 status.unprepared(ready.problem.clone());
                 keeps = ready.keeps;
                 let missing = ready.problem.is_some() || ready.blocks;
-                again = prepare.touches_files().then_some(if missing { OFTEN } else { SELDOM });
+                again = touches_files.then_some(if missing { OFTEN } else { SELDOM });
                 prepared.send_if_modified(|before| {
                     let changed = before.as_deref() != Some(&ready);
                     if changed {
@@ -80,7 +81,7 @@ async fn patiently(
     mut work: JoinHandle<Prepared>,
     prepare: &Prepare,
     status: &Status,
-    offers: &mut watch::Receiver<Option<Arc<Offers>>>,
+    offers: &mut watch::Receiver<Option<Arc<Wanted>>>,
     prepared: &watch::Sender<Option<Arc<Prepared>>>,
 ) -> Option<Prepared> {
     tokio::select! {

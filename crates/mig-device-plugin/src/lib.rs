@@ -1,7 +1,7 @@
 //! From what a node offers to what a container receives: one device-plugin server per resource.
 //!
 //! ```text
-//!   watch<Offers> --> Prepare --> Fleet --> Roster per resource --> PluginService <--gRPC--> kubelet
+//!   watch<Wanted> --> Prepare --> Fleet --> Roster per resource --> PluginService <--gRPC--> kubelet
 //!                       |           ^            (ids that vanish stay, Unhealthy, until nobody can hold them)
 //!                       |           +-- Usage: podresources and our own record of Allocate calls
 //!                       +-- CDI spec, device nodes: whatever a container needs is there before it is offered
@@ -29,7 +29,7 @@ mod usage;
 
 pub use container::strategy::{DeviceIdStrategy, DeviceListStrategy, PreferredAllocation, UnknownWord};
 pub use container::{ContainerSettings, Files};
-pub use fleet::{Settings, run};
+pub use fleet::{Settings, Wanted, run};
 pub use metrics::Metrics;
 pub use outlet::DeviceState;
 pub use status::{ResourceStatus, Status};

@@ -9,19 +9,22 @@ use kubelet::Holding;
 use mig_model::{ResourceDomain, ResourceName};
 
 use crate::container::ContainerSettings;
+use crate::fleet::Wanted;
 use crate::usage::Usage;
+use tokio::sync::watch;
 
 /// A container, and its resources, of which there are several.
 type Mixture = (String, Vec<String>);
 
 /// A line in the log for each container that cannot find all that it has in one variable.
-pub(crate) async fn tell_of_mixtures(usage: Arc<Usage>, settings: ContainerSettings) {
+pub(crate) async fn tell_of_mixtures(usage: Arc<Usage>, wanted: watch::Receiver<Option<Arc<Wanted>>>) {
     let mut readings = usage.subscribe();
     let mut told = BTreeSet::new();
     loop {
         readings.mark_unchanged();
         let now = usage.mixtures();
         for (container, resources) in now.difference(&told) {
+            let settings = wanted.borrow().as_ref().map(|wanted| Arc::clone(&wanted.container)).unwrap_or_default();
             let text = describe(&settings);
             tracing::warn!(container, resources = resources.join(","), "{text}");
         }

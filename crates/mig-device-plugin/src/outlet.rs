@@ -1,5 +1,6 @@
 //! One resource: its list, and what goes on with it.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,11 +16,10 @@ use crate::usage::Usage;
 
 const HELD: &str = "HeldElsewhere";
 const HELD_ELSEWHERE: &str =
-    "a pod holds it under another resource's name, from before the strategy or domain was changed";
+    "a pod holds it under another name or as another share, from before the configuration was changed";
 
 pub(crate) struct Outlet {
     pub(crate) resource: ResourceName,
-    pub(crate) container: Arc<ContainerSettings>,
     pub(crate) usage: Arc<Usage>,
     pub(crate) meter: Meter,
     settle: Duration,
@@ -33,6 +33,7 @@ struct Activity {
     in_flight: usize,
     last_end: Option<Instant>,
     offered: Vec<Offered>,
+    container: Arc<ContainerSettings>,
 }
 
 /// What can be said of a device that is listed, or was.
@@ -54,15 +55,9 @@ pub enum DeviceState {
 pub(crate) struct InFlight<'a>(&'a Outlet);
 
 impl Outlet {
-    pub(crate) fn new(
-        resource: ResourceName,
-        container: Arc<ContainerSettings>,
-        usage: Arc<Usage>,
-        settle: Duration,
-        meter: Meter,
-    ) -> Self {
+    pub(crate) fn new(resource: ResourceName, usage: Arc<Usage>, settle: Duration, meter: Meter) -> Self {
         let roster = watch::Sender::new(Arc::new(Roster::default()));
-        Self { resource, container, usage, meter, settle, roster, activity: Mutex::new(Activity::default()) }
+        Self { resource, usage, meter, settle, roster, activity: Mutex::new(Activity::default()) }
     }
 
     fn activity(&self) -> MutexGuard<'_, Activity> {
@@ -96,32 +91,37 @@ impl Outlet {
     }
 
     /// Offers these from now on. Says whether the list waits for somebody to let go of something.
-    pub(crate) fn update(&self, offered: &[Offered]) -> bool {
-        self.activity().offered = offered.to_vec();
+    pub(crate) fn update(&self, container: &Arc<ContainerSettings>, offered: &[Offered]) -> bool {
+        let mut activity = self.activity();
+        activity.offered = offered.to_vec();
+        activity.container = Arc::clone(container);
+        drop(activity);
         self.refresh()
     }
 
     /// Brings the list up to date with what is known of the devices' holders.
     pub(crate) fn refresh(&self) -> bool {
         let held = self.usage.held(&self.resource);
-        let elsewhere = self.usage.held_elsewhere(&self.resource);
         // Held for the whole change, so that no Allocate begins between the look and the shrinking.
         let activity = self.activity();
         let mut offered = activity.offered.clone();
+        let own: HashSet<String> = offered.iter().map(|offered| offered.device.id.clone()).collect();
+        let elsewhere = self.usage.held_otherwise(&self.resource, &own);
         let mut waits = false;
         let before = self.roster();
-        let was_held = |id: &str| {
-            let fault = before.find(id).and_then(|(_, entry)| entry.device().fault.as_ref());
-            fault.is_some_and(|fault| fault.kind == HELD) && !self.usage.is_free(id)
+        let was_held = |device: &Device| {
+            let fault = before.find(&device.id).and_then(|(_, entry)| entry.device().fault.as_ref());
+            let held = fault.is_some_and(|fault| fault.kind == HELD);
+            held && !self.usage.is_let_go(&self.resource, &own, &device.uuid)
         };
         let devices = offered.iter_mut().map(|offered| &mut offered.device);
-        for device in devices.filter(|device| elsewhere.contains(&device.id) || was_held(&device.id)) {
+        for device in devices.filter(|device| elsewhere.contains(&device.uuid) || was_held(device)) {
             device.fault = Some(Fault { kind: HELD, message: HELD_ELSEWHERE.to_owned() });
             waits = true;
         }
         let quiet = activity.in_flight == 0 && activity.last_end.is_none_or(|end| end.elapsed() >= self.settle);
         let may_drop = |id: &str| quiet && self.usage.is_free(id);
-        let next = self.roster.borrow().next(&offered, held.iter().map(String::as_str), may_drop);
+        let next = self.roster.borrow().next(&activity.container, &offered, held.iter().map(String::as_str), may_drop);
         waits |= next.has_gone();
         let changed = self.roster.send_if_modified(|roster| {
             let changed = **roster != next;
@@ -157,20 +157,19 @@ mod tests {
     async fn the_list_does_not_shrink_while_an_allocate_is_in_flight_nor_soon_after() {
         let settle = Duration::from_secs(5);
         let usage = Arc::new(Usage::new(mig_model::ResourceDomain::default(), settle));
-        let container = Arc::new(ContainerSettings::default());
         let resource = ResourceName::gpu(&mig_model::ResourceDomain::default());
         let meter = crate::metrics::Metrics::default().of(&resource);
-        let outlet = Outlet::new(resource, container, Arc::clone(&usage), settle, meter);
-        outlet.update(&[device("MIG-a", "GPU-0"), device("MIG-b", "GPU-0")]);
+        let outlet = Outlet::new(resource, Arc::clone(&usage), settle, meter);
+        outlet.update(&Arc::default(), &[device("MIG-a", "GPU-0"), device("MIG-b", "GPU-0")]);
         usage.certainly_free_now(settle).await;
 
         let call = outlet.begin();
-        assert!(outlet.update(&[device("MIG-b", "GPU-0")]), "an Allocate is in flight");
+        assert!(outlet.update(&Arc::default(), &[device("MIG-b", "GPU-0")]), "an Allocate is in flight");
         assert_eq!(outlet.roster().entries().len(), 2);
         drop(call);
-        assert!(outlet.update(&[device("MIG-b", "GPU-0")]), "an Allocate has just ended");
+        assert!(outlet.update(&Arc::default(), &[device("MIG-b", "GPU-0")]), "an Allocate has just ended");
         tokio::time::sleep(settle).await;
-        assert!(!outlet.update(&[device("MIG-b", "GPU-0")]));
+        assert!(!outlet.update(&Arc::default(), &[device("MIG-b", "GPU-0")]));
         assert_eq!(outlet.roster().entries().len(), 1);
     }
 
@@ -181,18 +180,17 @@ mod tests {
         let usage = Arc::new(Usage::new(mig_model::ResourceDomain::default(), settle));
         let resource = ResourceName::gpu(&mig_model::ResourceDomain::default());
         let meter = crate::metrics::Metrics::default().of(&resource);
-        let container = Arc::new(ContainerSettings::default());
-        let outlet = Outlet::new(resource, container, Arc::clone(&usage), settle, meter);
+        let outlet = Outlet::new(resource, Arc::clone(&usage), settle, meter);
         let states = || outlet.devices().into_iter().map(|(_, state)| state).collect::<Vec<_>>();
         let [a, b, c, d] = ["MIG-a", "MIG-b", "MIG-c", "MIG-d"].map(|id| device(id, "GPU-0"));
-        outlet.update(&[a.clone(), b.clone(), c.clone(), d]);
-        usage.record(["MIG-b"].into_iter());
+        outlet.update(&Arc::default(), &[a.clone(), b.clone(), c.clone(), d]);
+        usage.record(&outlet.resource, ["MIG-b"].into_iter());
         assert_eq!(states(), [Unknown, Allocated, Unknown, Unknown]);
         let mut faulty = c;
         faulty.device.fault = Some(Fault { kind: "GpuIsLost", message: "lost".to_owned() });
         usage.certainly_free_now(settle).await;
-        usage.record(["MIG-b"].into_iter());
-        outlet.update(&[a, b, faulty]);
+        usage.record(&outlet.resource, ["MIG-b"].into_iter());
+        outlet.update(&Arc::default(), &[a, b, faulty]);
         assert_eq!(states(), [Free, Allocated, Unhealthy, Vanished]);
     }
 }

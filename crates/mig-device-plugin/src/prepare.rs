@@ -12,11 +12,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use driver_files::{Driver, Majors, MigMinors, Node, NodeError, Root, provide};
 use kubelet::causes;
 use kubelet::deviceplugin::DeviceSpec;
-use mig_model::{Device, Fault, Offers, ResourceName};
+use mig_model::{Device, Fault, ResourceName};
 
 use crate::cdi::{self, Spec, store};
 use crate::container::gift::{Gift, Offered};
 use crate::container::{ContainerSettings, Files};
+use crate::fleet::Wanted;
 
 /// As the driver has its capabilities of instances: everybody may use them whom the container runtime lets.
 const CAPABILITY_MODE: u32 = 0o444;
@@ -24,6 +25,8 @@ const CAPABILITY_MODE: u32 = 0o444;
 /// What can be offered.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Prepared {
+    /// With what settings.
+    pub(crate) container: Arc<ContainerSettings>,
     pub(crate) resources: BTreeMap<ResourceName, Vec<Offered>>,
     /// What keeps all devices of the node from being given.
     pub(crate) problem: Option<String>,
@@ -38,7 +41,6 @@ pub(crate) struct Prepared {
 /// Makes devices ready, by reading and writing files: it may take its time, or hang with the disk.
 #[derive(Debug)]
 pub(crate) struct Prepare {
-    settings: Arc<ContainerSettings>,
     /// The devices of the CDI spec, once the one of an earlier agent was read.
     written: Mutex<Option<BTreeMap<String, cdi::Device>>>,
 }
@@ -50,26 +52,22 @@ struct OwnNodes {
 }
 
 impl Prepare {
-    pub(crate) fn new(settings: Arc<ContainerSettings>) -> Self {
-        Self { settings, written: Mutex::new(None) }
-    }
-
-    /// Whether anything has to be done at all.
-    pub(crate) fn touches_files(&self) -> bool {
-        self.settings.writes_cdi() || self.settings.passes_nodes()
+    pub(crate) fn new() -> Self {
+        Self { written: Mutex::new(None) }
     }
 
     /// Makes everything ready, as far as it goes. `may_drop` knows which devices no pod holds any more.
-    pub(crate) fn run(&self, offers: &Offers, may_drop: impl Fn(&str) -> bool) -> Prepared {
-        let mut prepared = Prepared::default();
+    pub(crate) fn run(&self, wanted: &Wanted, may_drop: impl Fn(&str) -> bool) -> Prepared {
+        let Wanted { offers, container: settings } = wanted;
+        let mut prepared = Prepared { container: Arc::clone(settings), ..Prepared::default() };
         let mut devices: Vec<(&ResourceName, Device, Vec<DeviceSpec>)> = Vec::new();
         for (resource, offered) in &offers.resources {
             devices.extend(offered.iter().map(|device| (resource, device.clone(), Vec::new())));
         }
-        if self.touches_files() {
+        if settings.touches_files() {
             let usable = devices.iter().any(|(_, device, _)| device.fault.is_none());
             let version = &offers.driver_version;
-            if let Err(problem) = self.make_ready(&mut devices, version, may_drop, &mut prepared) {
+            if let Err(problem) = self.make_ready(settings, &mut devices, version, may_drop, &mut prepared) {
                 for (_, device, _) in &mut devices {
                     mark(device, "NotPrepared", &problem);
                 }
@@ -80,7 +78,7 @@ impl Prepare {
             }
         }
         for (resource, device, nodes) in devices {
-            let gift = Gift::new(&device, self.settings.id_strategy, nodes);
+            let gift = Gift::new(&device, settings.id_strategy, nodes);
             prepared.resources.entry(resource.clone()).or_default().push(Offered { device, gift });
         }
         prepared
@@ -109,12 +107,13 @@ impl Prepare {
 
     fn make_ready(
         &self,
+        settings: &ContainerSettings,
         devices: &mut [(&ResourceName, Device, Vec<DeviceSpec>)],
         version: &str,
         may_drop: impl Fn(&str) -> bool,
         prepared: &mut Prepared,
     ) -> Result<(), String> {
-        let files = &self.settings.files;
+        let files = &settings.files;
         let majors = Majors::read(&files.proc_root).map_err(|error| causes(&error))?;
         let minors = match devices.iter().any(|(_, device, _)| device.address.mig.is_some()) {
             true => MigMinors::read(&files.proc_root).map_err(|error| causes(&error)),
@@ -134,13 +133,13 @@ impl Prepare {
                 Err(why) => {
                     mark(device, "NoDeviceNumbers", &why);
                     prepared.blocks = true;
-                    prepared.complaints.push(format!("{}: {why}", device.id));
+                    prepared.complain(device, &why);
                     None
                 }
             });
         }
         let common = common_nodes(&majors, dev.as_ref().ok());
-        if self.settings.passes_nodes() {
+        if settings.passes_nodes() {
             let dev = dev.as_ref().map_err(Clone::clone)?;
             let control = common.first().map_or(Ok(()), |control| provide(dev, control, None));
             control.map_err(|error| causes(&error))?;
@@ -152,14 +151,14 @@ impl Prepare {
                         let why = causes(&error);
                         mark(device, "NoDeviceNode", &why);
                         prepared.blocks = true;
-                        prepared.complaints.push(format!("{}: {why}", device.id));
+                        prepared.complain(device, &why);
                     }
                 }
             }
         }
-        if self.settings.writes_cdi() {
+        if settings.writes_cdi() {
             let all = devices.iter().zip(&own).map(|((_, device, _), own)| (device, own.as_ref()));
-            self.write_spec(all, &common, version, may_drop, prepared)?;
+            self.write_spec(files, all, &common, version, may_drop, prepared)?;
         }
         Ok(())
     }
@@ -168,13 +167,13 @@ impl Prepare {
     /// container that starts again the name that it was given first.
     fn write_spec<'d>(
         &self,
+        files: &Files,
         devices: impl Iterator<Item = (&'d Device, Option<&'d OwnNodes>)>,
         common: &[Node],
         version: &str,
         may_drop: impl Fn(&str) -> bool,
         prepared: &mut Prepared,
     ) -> Result<(), String> {
-        let files = &self.settings.files;
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         let before = written.get_or_insert_with(|| match store::read(&files.cdi_dir) {
             Ok(spec) => spec.map_or_else(Vec::new, |spec| spec.devices).into_iter().map(named).collect(),
@@ -189,10 +188,10 @@ impl Prepare {
         let mut next = BTreeMap::new();
         let mut present = Vec::new();
         for (device, own) in devices {
-            let name = cdi::name(&device.id);
+            let name = cdi::name(&device.uuid);
             present.push(name.clone());
             match own {
-                Some(own) => next.extend([named(cdi::Device::new(&device.id, &own.all()))]),
+                Some(own) => next.extend([named(cdi::Device::new(&device.uuid, &own.all()))]),
                 // What it was when it was last known.
                 None => next.extend(before.get(&name).cloned().map(named)),
             }
@@ -214,6 +213,16 @@ impl Prepare {
         }
         *before = next;
         Ok(())
+    }
+}
+
+impl Prepared {
+    /// Of all replicas of a device once.
+    fn complain(&mut self, device: &Device, why: &str) {
+        let line = format!("{}: {why}", device.uuid);
+        if self.complaints.last() != Some(&line) {
+            self.complaints.push(line);
+        }
     }
 }
 

@@ -1,10 +1,12 @@
 //! The list of one resource's devices as the kubelet sees it.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use kubelet::deviceplugin::{Device as WireDevice, ListAndWatchResponse, NumaNode, TopologyInfo};
-use mig_model::Device;
+use mig_model::{Device, uuid_of};
 
+use crate::container::ContainerSettings;
 use crate::container::gift::Offered;
 
 /// The kubelet refuses longer ids.
@@ -14,6 +16,8 @@ const LONGEST_ID: usize = 63;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Roster {
     entries: Vec<Entry>,
+    /// With what settings these were made ready: an Allocate sees one list and its settings, never half of two.
+    pub(crate) container: Arc<ContainerSettings>,
     /// Where each id is in `entries`.
     places: HashMap<String, usize>,
 }
@@ -42,11 +46,12 @@ impl Roster {
     /// less what `may_drop` lets go.
     pub(crate) fn next<'a>(
         &self,
+        container: &Arc<ContainerSettings>,
         offered: &[Offered],
         held: impl Iterator<Item = &'a str>,
         may_drop: impl Fn(&str) -> bool,
     ) -> Self {
-        let mut next = Self::default();
+        let mut next = Self { container: Arc::clone(container), ..Self::default() };
         for offered in offered {
             next.add(Entry { offered: offered.clone(), gone: false });
         }
@@ -59,7 +64,7 @@ impl Roster {
         }
         // Given out before this agent started, and vanished since.
         for id in held {
-            let device = Device { id: id.to_owned(), ..Device::default() };
+            let device = Device { id: id.to_owned(), uuid: uuid_of(id).to_owned(), ..Device::default() };
             next.add(Entry { offered: Offered { device, ..Offered::default() }, gone: true });
         }
         next
@@ -111,7 +116,8 @@ pub(crate) mod tests {
 
     pub(crate) fn device(id: &str, gpu: &str) -> Offered {
         let profile = Some("1g.5gb".parse().unwrap());
-        let device = Device { id: id.to_owned(), gpu: gpu.to_owned(), profile, ..Device::default() };
+        let uuid = uuid_of(id).to_owned();
+        let device = Device { id: id.to_owned(), uuid, gpu: gpu.to_owned(), profile, ..Device::default() };
         Offered { gift: Gift::new(&device, DeviceIdStrategy::Uuid, vec![]), device }
     }
 
@@ -122,7 +128,7 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn roster(devices: &[Offered]) -> Roster {
-        Roster::default().next(devices, std::iter::empty(), |_| false)
+        Roster::default().next(&Arc::default(), devices, std::iter::empty(), |_| false)
     }
 
     fn listed(roster: &Roster) -> Vec<(String, String)> {
@@ -136,17 +142,17 @@ pub(crate) mod tests {
     #[test]
     fn an_id_that_vanishes_is_unhealthy_until_it_may_be_dropped() {
         let before = roster(&[device("MIG-a", "GPU-0"), device("MIG-b", "GPU-0")]);
-        let kept = before.next(&[device("MIG-b", "GPU-0")], std::iter::empty(), |_| false);
+        let kept = before.next(&Arc::default(), &[device("MIG-b", "GPU-0")], std::iter::empty(), |_| false);
         assert_eq!(listed(&kept), [line("MIG-b", "Healthy"), line("MIG-a", "Unhealthy")]);
-        let dropped = kept.next(&[device("MIG-b", "GPU-0")], std::iter::empty(), |id| id == "MIG-a");
+        let dropped = kept.next(&Arc::default(), &[device("MIG-b", "GPU-0")], std::iter::empty(), |id| id == "MIG-a");
         assert_eq!(listed(&dropped), [line("MIG-b", "Healthy")]);
     }
 
     #[test]
     fn an_id_that_returns_is_healthy_again() {
-        let gone = roster(&[device("MIG-a", "GPU-0")]).next(&[], std::iter::empty(), |_| false);
+        let gone = roster(&[device("MIG-a", "GPU-0")]).next(&Arc::default(), &[], std::iter::empty(), |_| false);
         assert!(gone.has_gone());
-        let back = gone.next(&[device("MIG-a", "GPU-0")], std::iter::empty(), |_| false);
+        let back = gone.next(&Arc::default(), &[device("MIG-a", "GPU-0")], std::iter::empty(), |_| false);
         assert_eq!(listed(&back), [line("MIG-a", "Healthy")]);
         assert!(!back.has_gone());
     }
@@ -154,7 +160,7 @@ pub(crate) mod tests {
     #[test]
     fn what_a_pod_held_before_this_agent_started_is_listed() {
         let held = ["MIG-old", "MIG-a"];
-        let first = Roster::default().next(&[device("MIG-a", "GPU-0")], held.into_iter(), |_| true);
+        let first = Roster::default().next(&Arc::default(), &[device("MIG-a", "GPU-0")], held.into_iter(), |_| true);
         assert_eq!(listed(&first), [line("MIG-a", "Healthy"), line("MIG-old", "Unhealthy")]);
     }
 

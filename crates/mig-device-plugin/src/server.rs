@@ -44,8 +44,8 @@ const READING_DEADLINE: Duration = Duration::from_secs(1);
 const ABSENCE_DEADLINE: Duration = Duration::from_millis(250);
 /// Between looks at a plugin that is in the way.
 const SHORTEST_LOOK: Duration = Duration::from_millis(50);
-/// The kubelet's longest request names every device of a resource: this is room for six thousand.
-const LONGEST_REQUEST: usize = 256 << 10;
+/// The kubelet's longest request names every device of a resource: this is room for ninety thousand, shares of slices among them.
+const LONGEST_REQUEST: usize = 4 << 20;
 /// The kubelet has a stream and a call or two under way.
 const MOST_CALLS: u32 = 32;
 const LONGEST_HEADERS: u32 = 8 << 10;

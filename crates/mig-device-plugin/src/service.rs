@@ -109,7 +109,7 @@ impl DevicePlugin for PluginService {
         let containers = request.into_inner().containers.into_iter().map(|ask| {
             let ids = preference::choose(
                 &roster,
-                self.outlet.container.preferred,
+                roster.container.preferred,
                 &ask.available_ids,
                 &ask.must_include_ids,
                 ask.size,
@@ -130,7 +130,10 @@ impl DevicePlugin for PluginService {
         let answer = self.answer(&self.outlet.roster(), &containers);
         match &answer {
             Ok(_) => {
-                self.outlet.usage.record(containers.iter().flat_map(|ask| ask.ids.iter().map(String::as_str)));
+                self.outlet.usage.record(
+                    &self.outlet.resource,
+                    containers.iter().flat_map(|ask| ask.ids.iter().map(String::as_str)),
+                );
                 tracing::info!(resource = %self.outlet.resource, devices = containers.iter().flat_map(|ask| ask.ids.as_slice()).cloned().collect::<Vec<_>>().join(","), "allocated");
             }
             Err(status) => {
@@ -175,10 +178,18 @@ impl PluginService {
                 }
                 entries.push(self.entry(roster, id)?);
             }
+            let alone = |entry: &Entry| entry.device().replica.is_some_and(|replica| replica.alone);
+            if entries.len() > 1 && entries.iter().any(|(_, entry)| alone(entry)) {
+                return Err(Status::invalid_argument(format!(
+                    "a container asks for {} of {resource}, which is shared in time: two shares of a slice are no more than one, \
+                     so the configuration (sharing.timeSlicing.failRequestsGreaterThanOne) allows one",
+                    entries.len()
+                )));
+            }
             // In the list's order, by GPU and placement, and not in the kubelet's, which is random.
             entries.sort_unstable_by_key(|(place, _)| *place);
             let offered: Vec<_> = entries.iter().map(|(_, entry)| &entry.offered).collect();
-            answers.push(self.outlet.container.answer(&offered));
+            answers.push(roster.container.answer(&offered));
         }
         Ok(wire::AllocateResponse { containers: answers })
     }
@@ -210,12 +221,17 @@ async fn send_lists(
     silent: &CancellationToken,
     sent: &Counter,
 ) {
+    let mut last = None;
     loop {
         let list = rosters.borrow_and_update().to_wire();
-        if sender.send(Ok(list)).await.is_err() {
-            return;
+        // Settings may have changed, which are nothing to the kubelet.
+        if last.as_ref() != Some(&list) {
+            if sender.send(Ok(list.clone())).await.is_err() {
+                return;
+            }
+            sent.inc();
+            last = Some(list);
         }
-        sent.inc();
         tokio::select! {
             // The stream stays open: its end would take the other plugin's registration with it.
             () = silent.cancelled() => return std::future::pending().await,

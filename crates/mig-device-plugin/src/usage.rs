@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kubelet::{Holding, SocketIdentity, causes, list_holdings};
-use mig_model::{ResourceDomain, ResourceName};
+use mig_model::{ResourceDomain, ResourceName, uuid_of};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep};
 
@@ -63,6 +63,7 @@ struct State {
 /// One device that this agent has given out.
 #[derive(Debug)]
 struct Record {
+    resource: Option<ResourceName>,
     at: Instant,
     /// Seen in podresources since.
     sighted: bool,
@@ -85,7 +86,19 @@ impl State {
     }
 }
 
+impl Record {
+    fn is_otherwise(&self, id: &str, resource: &ResourceName, own: &HashSet<String>) -> bool {
+        self.resource.as_ref().is_some_and(|other| other != resource) || !own.contains(id)
+    }
+}
+
 impl Reading {
+    /// All ids that are held, but not these of this resource.
+    fn otherwise<'r>(&'r self, resource: &'r str, own: &'r HashSet<String>) -> impl Iterator<Item = &'r String> {
+        let ids = self.held.iter().flat_map(|(name, ids)| ids.iter().map(move |id| (name, id)));
+        ids.filter(move |(name, id)| *name != resource || !own.contains(*id)).map(|(_, id)| id)
+    }
+
     fn holds(&self, id: &str) -> bool {
         self.held.values().any(|ids| ids.contains(id))
     }
@@ -112,10 +125,11 @@ impl Usage {
     }
 
     /// Allocate has given these out.
-    pub(crate) fn record<'a>(&self, ids: impl Iterator<Item = &'a str>) {
+    pub(crate) fn record<'a>(&self, resource: &ResourceName, ids: impl Iterator<Item = &'a str>) {
         let at = Instant::now();
         let mut state = self.state();
-        state.records.extend(ids.map(|id| (id.to_owned(), Record { at, sighted: false })));
+        let record = || Record { resource: Some(resource.clone()), at, sighted: false };
+        state.records.extend(ids.map(|id| (id.to_owned(), record())));
         drop(state);
         self.news.notify_one();
     }
@@ -159,12 +173,36 @@ impl Usage {
         last.map(|ids| ids.iter().cloned().collect()).unwrap_or_default()
     }
 
-    /// What the last reading says pods hold of all resources but this one: after a change of strategy or domain, what is
-    /// held under the old name must not be given out under the new one.
-    pub(crate) fn held_elsewhere(&self, resource: &ResourceName) -> HashSet<String> {
-        let (state, own) = (self.state(), resource.to_string());
-        let last = state.readings.last().into_iter().flat_map(|reading| &reading.held);
-        last.filter(|(name, _)| **name != own).flat_map(|(_, ids)| ids.iter().cloned()).collect()
+    /// UUIDs that pods hold in another way than as one of these ids of this resource: after a change of strategy, names or
+    /// sharing, what is held under the old name, or as another share, must not be given out under the new one.
+    pub(crate) fn held_otherwise(&self, resource: &ResourceName, own: &HashSet<String>) -> HashSet<String> {
+        let (state, name) = (self.state(), resource.to_string());
+        let last = state.readings.last().into_iter().flat_map(|reading| reading.otherwise(&name, own));
+        let given_out = state.records.iter().filter(|(id, record)| record.is_otherwise(id, resource, own));
+        last.chain(given_out.map(|(id, _)| id)).map(|id| uuid_of(id).to_owned()).collect()
+    }
+
+    /// Whether no pod holds that UUID otherwise any more, as surely as [`Self::is_free`] says it of an id.
+    pub(crate) fn is_let_go(&self, resource: &ResourceName, own: &HashSet<String>, uuid: &str) -> bool {
+        let (state, name) = (self.state(), resource.to_string());
+        let since = state.met + self.settle * UNSEEN;
+        let lacks =
+            |reading: &Reading| reading.began >= since && reading.otherwise(&name, own).all(|id| uuid_of(id) != uuid);
+        let records = || state.records.iter().filter(|(id, _)| uuid_of(id) == uuid);
+        let given_out = records().any(|(id, record)| record.is_otherwise(id, resource, own));
+        state.readings.len() == 2 && state.readings.iter().all(lacks) && !given_out
+    }
+
+    /// Whether no pod holds that UUID in any way any more.
+    pub(crate) fn is_unused(&self, uuid: &str) -> bool {
+        let state = self.state();
+        let since = state.met + self.settle * UNSEEN;
+        let lacks =
+            |reading: &Reading| reading.began >= since && reading.held.values().flatten().all(|id| uuid_of(id) != uuid);
+        let mut given_out = state.records.iter().filter(|(id, _)| uuid_of(id) == uuid);
+        state.readings.len() == 2
+            && state.readings.iter().all(lacks)
+            && given_out.all(|(id, record)| state.lacks(id, Some(record), self.settle))
     }
 
     /// Our resources of which pods hold something.
@@ -335,7 +373,7 @@ mod tests {
     async fn what_was_given_out_is_free_when_it_was_seen_and_is_no_more() {
         let usage = Usage::new(ResourceDomain::default(), SETTLE);
         sleep(SETTLE * UNSEEN).await;
-        usage.record(["MIG-a"].into_iter());
+        usage.record(&ResourceName::gpu(&ResourceDomain::default()), ["MIG-a"].into_iter());
         sleep(SETTLE).await;
         learn(&usage, holding("MIG-a"));
         learn(&usage, vec![]);
@@ -343,14 +381,14 @@ mod tests {
         learn(&usage, vec![]);
         assert!(usage.is_free("MIG-a"));
         assert!(usage.state().records.is_empty(), "what is free needs no record");
-        usage.record(["MIG-a"].into_iter());
+        usage.record(&ResourceName::gpu(&ResourceDomain::default()), ["MIG-a"].into_iter());
         assert!(!usage.is_free("MIG-a"), "given out again");
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_was_given_out_and_never_seen_counts_as_held_for_long() {
         let usage = Usage::new(ResourceDomain::default(), SETTLE);
-        usage.record(["MIG-a"].into_iter());
+        usage.record(&ResourceName::gpu(&ResourceDomain::default()), ["MIG-a"].into_iter());
         sleep(SETTLE * (UNSEEN - 1)).await;
         learn(&usage, vec![]);
         learn(&usage, vec![]);
@@ -365,7 +403,7 @@ mod tests {
     async fn what_is_shown_as_held_is_what_was_given_out_or_was_last_seen() {
         let usage = Usage::new(ResourceDomain::default(), SETTLE);
         assert_eq!(usage.is_held("MIG-a"), None, "podresources was not read yet");
-        usage.record(["MIG-a"].into_iter());
+        usage.record(&ResourceName::gpu(&ResourceDomain::default()), ["MIG-a"].into_iter());
         assert_eq!(usage.is_held("MIG-a"), Some(true));
         learn(&usage, vec![]);
         assert_eq!((usage.is_held("MIG-a"), usage.is_held("MIG-b")), (Some(true), Some(false)), "not seen yet");
@@ -399,7 +437,13 @@ mod tests {
         learn(&usage, [holding("MIG-a"), vec![foreign]].concat());
         let resource = ResourceName::mig(&ResourceDomain::default(), &"1g.5gb".parse().unwrap());
         assert_eq!(usage.held(&resource), ["MIG-a"]);
-        assert_eq!(usage.held_elsewhere(&resource), HashSet::from(["MIG-x".to_owned()]));
+        let own = HashSet::from(["MIG-a".to_owned()]);
+        assert_eq!(usage.held_otherwise(&resource, &own), HashSet::from(["MIG-x".to_owned()]));
+        assert_eq!(
+            usage.held_otherwise(&resource, &HashSet::from(["MIG-a::0".to_owned()])).len(),
+            2,
+            "as another share"
+        );
         assert_eq!(usage.held_resources(), [resource]);
     }
 }

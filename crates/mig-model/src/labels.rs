@@ -9,6 +9,7 @@ use crate::details::{NodeDetails, PartDetails};
 use crate::inventory::{Gpu, MigMode, NodeInventory};
 use crate::profile::Profile;
 use crate::resource::{ResourceDomain, ResourceName};
+use crate::sharing::Terms;
 use crate::strategy::Strategy;
 
 /// Labels by their names.
@@ -22,10 +23,10 @@ const GRAPHICS: u32 = 0x03_0000;
 const COMPUTE: u32 = 0x03_0200;
 
 /// The labels of a node; none if it has no GPU.
-pub fn labels(inventory: &NodeInventory, details: &NodeDetails, strategy: Strategy) -> Labels {
+pub fn labels(inventory: &NodeInventory, details: &NodeDetails, terms: &Terms) -> Labels {
     let mut labels = Labels::new();
     if let Some(first) = inventory.gpus.first() {
-        let mut set = Set(&mut labels);
+        let mut set = Set { labels: &mut labels, terms };
         set.versions(&inventory.driver.version, details.cuda);
         let capable = inventory.gpus.iter().any(|gpu| gpu.mig != MigMode::Unsupported);
         set.add("mig.capable", &capable);
@@ -40,13 +41,13 @@ pub fn labels(inventory: &NodeInventory, details: &NodeDetails, strategy: Strate
             set.add("gpu.mode", mode);
         }
         set.whole(&inventory.gpus, details);
-        match strategy {
+        match terms.strategy {
             Strategy::None => {}
             Strategy::Single => set.single(&inventory.gpus, details),
             Strategy::Mixed => set.mixed(&inventory.gpus, details),
         }
-        if strategy != Strategy::None {
-            set.add("mig.strategy", &strategy);
+        if terms.strategy != Strategy::None {
+            set.add("mig.strategy", &terms.strategy);
         }
     }
     labels
@@ -74,7 +75,10 @@ fn kinds(gpus: &[Gpu]) -> Vec<Kind<'_>> {
     kinds
 }
 
-struct Set<'l>(&'l mut Labels);
+struct Set<'l> {
+    labels: &'l mut Labels,
+    terms: &'l Terms,
+}
 
 // === impl Set ===
 
@@ -83,7 +87,7 @@ impl Set<'_> {
     fn add(&mut self, name: &str, value: &(impl ToString + ?Sized)) {
         let value = value.to_string();
         if is_plain(name) && (value.is_empty() || is_plain(&value)) {
-            self.0.insert(format!("{}/{name}", ResourceDomain::default()), value);
+            self.labels.insert(format!("{}/{name}", ResourceDomain::default()), value);
         }
     }
 
@@ -116,7 +120,7 @@ impl Set<'_> {
         let uncut = gpus.iter().find(|gpu| !gpu.mig.is_enabled());
         let Some(chosen) = uncut.or(gpus.first()) else { return };
         let alike = || gpus.iter().filter(|gpu| gpu.name == chosen.name);
-        self.base("gpu", &product(&chosen.name, ""), alike().count(), usize::from(uncut.is_some()));
+        self.base("gpu", (&chosen.name, ""), alike().count(), usize::from(uncut.is_some()));
         let mut known = alike().filter_map(|gpu| details.gpus.get(&gpu.uuid));
         // Of GPUs that are alike, one that is not cut tells everybody how much memory they have.
         if let Some(memory) = known.clone().find_map(|gpu| gpu.memory_mib).filter(|memory| *memory > 0) {
@@ -129,11 +133,20 @@ impl Set<'_> {
         }
     }
 
-    fn base(&mut self, resource: &str, product: &str, count: usize, replicas: usize) {
-        self.add(&format!("{resource}.product"), product);
+    /// Of a resource, called as it is unshared. Shared devices that have no name of their own are told from others by their
+    /// product.
+    fn base(&mut self, resource: &str, product: (&str, &str), count: usize, replicas: usize) {
+        let name = ResourceName::parse(resource, &self.terms.domain).ok();
+        let shares = name.and_then(|name| self.terms.shares(&name)).filter(|_| replicas > 0);
+        let (name, rest) = product;
+        let mark = if shares.is_some_and(|shares| !shares.renamed) { "-SHARED" } else { "" };
+        self.add(&format!("{resource}.product"), &self::product(name, &format!("{rest}{mark}")));
         self.add(&format!("{resource}.count"), &count);
-        self.add(&format!("{resource}.replicas"), &replicas);
-        self.add(&format!("{resource}.sharing-strategy"), "none");
+        match shares {
+            Some(shares) => self.add(&format!("{resource}.replicas"), &shares.replicas),
+            None => self.add(&format!("{resource}.replicas"), &replicas),
+        }
+        self.add(&format!("{resource}.sharing-strategy"), if shares.is_some() { "time-slicing" } else { "none" });
     }
 
     fn mixed(&mut self, gpus: &[Gpu], details: &NodeDetails) {
@@ -150,7 +163,7 @@ impl Set<'_> {
         match kinds(gpus).as_slice() {
             [kind] if all_are_cut => {
                 // The GPU's, not the device's, and the latter may stay unknown.
-                self.0.remove(&format!("{}/gpu.memory", ResourceDomain::default()));
+                self.labels.remove(&format!("{}/gpu.memory", ResourceDomain::default()));
                 self.part("gpu", kind, details);
             }
             _ => {
@@ -164,7 +177,7 @@ impl Set<'_> {
 
     fn part(&mut self, resource: &str, kind: &Kind<'_>, details: &NodeDetails) {
         let Kind { product: name, profile, count } = kind;
-        self.base(resource, &product(name, &format!("-MIG-{}", profile.resource_suffix())), *count, 1);
+        self.base(resource, (name, &format!("-MIG-{}", profile.resource_suffix())), *count, 1);
         let mut add = |name: &str, value: u64| self.add(&format!("{resource}.{name}"), &value);
         let Some(part) = details.parts.get(&((*name).to_owned(), (*profile).clone())) else {
             // The name says that much.

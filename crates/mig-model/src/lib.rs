@@ -2,8 +2,8 @@
 //! devices are offered. Pure: no I/O, no clock, no async; the same inputs give the same answer.
 //!
 //! ```text
-//!   NodeInventory --assign(Strategy)--> Offers: ResourceName -> devices, and what was left out and why
-//!   NodeInventory + NodeDetails --labels(Strategy)--> what the node's labels say
+//!   NodeInventory --assign(Terms)--> Offers: ResourceName -> devices, and what was left out and why
+//!   NodeInventory + NodeDetails --labels(Terms)--> what the node's labels say
 //!   NodeSurvey + Layout --plan--> Steps for each GPU, or why the wish cannot be met
 //! ```
 
@@ -17,6 +17,7 @@ pub mod model;
 pub mod plan;
 mod profile;
 mod resource;
+mod sharing;
 mod strategy;
 mod survey;
 mod vitals;
@@ -32,6 +33,9 @@ pub use labels::{Labels, labels};
 pub use plan::{GpuPlan, GpuWish, InUse, PlanError, Step, WantedInstance};
 pub use profile::{Profile, ProfileError};
 pub use resource::{ResourceDomain, ResourceError, ResourceName};
+pub use sharing::{
+    DeviceReference, MOST_REPLICAS, NamePattern, Replica, SharedDevices, SharedResource, Terms, TimeSlicing, uuid_of,
+};
 pub use strategy::{Address, Device, LeftOut, MigAddress, Offers, Strategy, StrategyError, assign};
 pub use survey::{GpuSurvey, NodeSurvey, Process};
 pub use vitals::{Recovery, RemappedRows, Vitals, XidEvent};

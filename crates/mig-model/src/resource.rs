@@ -9,6 +9,8 @@ use crate::profile::Profile;
 
 /// Kubernetes allows 63 characters after the slash and a DNS name before it.
 const LONGEST_DOMAIN: usize = 253;
+const LONGEST_NAME: usize = 63;
+const SHARED: &str = ".shared";
 
 /// The part before the slash; `nvidia.com` unless a node runs beside NVIDIA's own plugin.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -23,6 +25,14 @@ pub enum ResourceError {
     /// Kubernetes keeps these for itself.
     #[error("{0:?} is not a resource domain: Kubernetes keeps kubernetes.io and what ends in it for itself")]
     Reserved(String),
+    /// Not a name of an extended resource.
+    #[error(
+        "{0:?} is not a resource name, expected at most {LONGEST_NAME} lower case letters, digits, - and . after the domain"
+    )]
+    Name(String),
+    /// Another domain than the agent's.
+    #[error("{0:?} has another domain than {1}, under which resources are offered here")]
+    Foreign(String, String),
 }
 
 /// An extended resource: domain and name.
@@ -71,6 +81,33 @@ impl ResourceName {
     /// `<domain>/gpu`: whole GPUs, and every MIG device under the strategy `single`.
     pub fn gpu(domain: &ResourceDomain) -> Self {
         Self { domain: domain.clone(), name: "gpu".to_owned() }
+    }
+
+    /// A name that a person chose. Without a domain it gets ours, and so it does with NVIDIA's, which stands in every
+    /// file that was written for their plugin.
+    pub fn parse(text: &str, domain: &ResourceDomain) -> Result<Self, ResourceError> {
+        let shown = || text.chars().take(80).collect::<String>();
+        let name = match text.split_once('/') {
+            None => text,
+            Some((given, name)) if given == domain.0 || given == ResourceDomain::default().0 => name,
+            Some(_) => return Err(ResourceError::Foreign(shown(), domain.to_string())),
+        };
+        let plain = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'.' || b == b'-');
+        let part = |part: &str| !part.is_empty() && !part.starts_with('-') && !part.ends_with('-');
+        if !plain || name.len() > LONGEST_NAME || !name.split('.').all(part) {
+            return Err(ResourceError::Name(shown()));
+        }
+        Ok(Self { domain: domain.clone(), name: name.to_owned() })
+    }
+
+    /// The same with `.shared`.
+    pub(crate) fn shared(&self) -> Self {
+        Self { domain: self.domain.clone(), name: format!("{}{SHARED}", self.name) }
+    }
+
+    /// Whether there is room for `.shared`.
+    pub fn can_be_shared(&self) -> bool {
+        self.name.len() + SHARED.len() <= LONGEST_NAME
     }
 
     /// The part after the slash.
@@ -126,6 +163,19 @@ mod tests {
         ] {
             assert!(bad.parse::<ResourceDomain>().is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn chosen_names_are_checked() {
+        let domain: ResourceDomain = "example.com".parse().unwrap();
+        let parse = |text: &str| ResourceName::parse(text, &domain).map(|name| name.to_string());
+        for good in ["small", "example.com/small", "nvidia.com/small"] {
+            assert_eq!(parse(good).unwrap(), "example.com/small");
+        }
+        for bad in ["", "Small", "a_b", "-a", "a.", "a..b", "amd.com/gpu", "a/b/c", "nvidia.com/", &"a".repeat(64)] {
+            assert!(parse(bad).is_err(), "{bad:?}");
+        }
+        assert!(!ResourceName::parse(&"a".repeat(57), &domain).unwrap().can_be_shared());
     }
 
     #[test]

@@ -9,7 +9,8 @@ use std::str::FromStr;
 
 use crate::inventory::{Fault, Gpu, NodeInventory};
 use crate::profile::Profile;
-use crate::resource::{ResourceDomain, ResourceName};
+use crate::resource::ResourceName;
+use crate::sharing::{Replica, Terms};
 
 /// How MIG devices are named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -54,8 +55,12 @@ impl fmt::Display for Strategy {
 /// One thing that a container can be given.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Device {
-    /// The UUID of the MIG device or GPU.
+    /// What the kubelet calls it: the UUID, and for a replica `<uuid>::<n>`.
     pub id: String,
+    /// The UUID of the MIG device or GPU: the hardware, which replicas have in common.
+    pub uuid: String,
+    /// Which of the parts in which it is shared; nothing if it is not.
+    pub replica: Option<Replica>,
     /// The UUID of the GPU that it is, or is a part of.
     pub gpu: String,
     /// The MIG device's kind; nothing for a whole GPU.
@@ -111,16 +116,17 @@ pub struct LeftOut {
 }
 
 /// Names every device of the node.
-pub fn assign(inventory: &NodeInventory, strategy: Strategy, domain: &ResourceDomain) -> Offers {
+pub fn assign(inventory: &NodeInventory, terms: &Terms) -> Offers {
     let mut offers = Offers { driver_version: inventory.driver.version.clone(), ..Offers::default() };
     for gpu in &inventory.unreadable {
         offers.leave_out(gpu.index, gpu.fault.message.clone());
     }
-    match strategy {
-        Strategy::None => inventory.gpus.iter().for_each(|gpu| offers.add_whole(gpu, domain)),
-        Strategy::Mixed => inventory.gpus.iter().for_each(|gpu| offers.add_mixed(gpu, domain)),
-        Strategy::Single => offers.add_single(inventory, domain),
+    match terms.strategy {
+        Strategy::None => inventory.gpus.iter().for_each(|gpu| offers.add_whole(gpu, terms)),
+        Strategy::Mixed => inventory.gpus.iter().for_each(|gpu| offers.add_mixed(gpu, terms)),
+        Strategy::Single => offers.add_single(inventory, terms),
     }
+    offers.resources = terms.time_slicing.share(offers.resources);
     offers
 }
 
@@ -131,37 +137,43 @@ impl Offers {
         self.left_out.push(LeftOut { gpu, reason: reason.into() });
     }
 
-    fn add_whole(&mut self, gpu: &Gpu, domain: &ResourceDomain) {
+    fn add_whole(&mut self, gpu: &Gpu, terms: &Terms) {
         let device = Device {
             id: gpu.uuid.to_string(),
+            uuid: gpu.uuid.to_string(),
+            replica: None,
             gpu: gpu.uuid.to_string(),
             profile: None,
             numa_node: gpu.numa_node,
             address: Address { gpu_index: gpu.index, gpu_minor: gpu.minor, mig: None },
             fault: gpu.fault.clone(),
         };
-        self.resources.entry(ResourceName::gpu(domain)).or_default().push(device);
+        let named = Terms::named(&terms.gpu_names, &gpu.name);
+        let name = named.unwrap_or_else(|| ResourceName::gpu(&terms.domain));
+        self.resources.entry(name).or_default().push(device);
     }
 
-    fn add_mixed(&mut self, gpu: &Gpu, domain: &ResourceDomain) {
+    fn add_mixed(&mut self, gpu: &Gpu, terms: &Terms) {
         if !gpu.mig.is_enabled() {
-            return self.add_whole(gpu, domain);
+            return self.add_whole(gpu, terms);
         }
         if mig_devices(gpu).next().is_none() {
             self.leave_out(gpu.index, NOTHING_CUT);
         }
         for device in mig_devices(gpu) {
             let Some(profile) = &device.profile else { continue };
-            self.resources.entry(ResourceName::mig(domain, profile)).or_default().push(device);
+            let named = Terms::named(&terms.mig_names, &profile.to_string());
+            let name = named.unwrap_or_else(|| ResourceName::mig(&terms.domain, profile));
+            self.resources.entry(name).or_default().push(device);
         }
     }
 
-    fn add_single(&mut self, inventory: &NodeInventory, domain: &ResourceDomain) {
+    fn add_single(&mut self, inventory: &NodeInventory, terms: &Terms) {
         let Some(profile) = prevailing_profile(inventory) else {
             for gpu in &inventory.gpus {
                 match gpu.mig.is_enabled() {
                     // NVIDIA's plugin offers whole GPUs only on nodes where none has MIG on; here the others stay of use.
-                    false => self.add_whole(gpu, domain),
+                    false => self.add_whole(gpu, terms),
                     true => self.leave_out(gpu.index, NOTHING_CUT),
                 }
             }
@@ -181,7 +193,9 @@ impl Offers {
                     format!("has {other}, but the strategy single offers the node's {profile} devices: cut this GPU alike, or use mixed"),
                 );
             } else {
-                self.resources.entry(ResourceName::gpu(domain)).or_default().extend(mig_devices(gpu));
+                let named = Terms::named(&terms.mig_names, &profile.to_string());
+                let name = named.unwrap_or_else(|| ResourceName::gpu(&terms.domain));
+                self.resources.entry(name).or_default().extend(mig_devices(gpu));
             }
         }
     }
@@ -209,6 +223,8 @@ fn mig_devices(gpu: &Gpu) -> impl Iterator<Item = Device> {
         let ids = MigAddress { index: compute.index, gpu_instance: instance.id, compute_instance: compute.id };
         Device {
             id: compute.uuid.to_string(),
+            uuid: compute.uuid.to_string(),
+            replica: None,
             gpu: gpu.uuid.to_string(),
             profile: Some(compute.profile.clone()),
             numa_node: gpu.numa_node,

@@ -24,8 +24,8 @@ pub(crate) struct Offered {
 impl Gift {
     pub(crate) fn new(device: &Device, ids: DeviceIdStrategy, nodes: Vec<DeviceSpec>) -> Self {
         let visible = match ids {
-            DeviceIdStrategy::Uuid => device.id.clone(),
-            DeviceIdStrategy::Index => index(device).unwrap_or_else(|| device.id.clone()),
+            DeviceIdStrategy::Uuid => device.uuid.clone(),
+            DeviceIdStrategy::Index => index(device).unwrap_or_else(|| device.uuid.clone()),
         };
         Self { visible, nodes: nodes.into() }
     }
@@ -50,12 +50,14 @@ mod tests {
     fn indices_are_written_as_nvidia_does() {
         let mig = MigAddress { index: Some(3), gpu_instance: 9, compute_instance: 0 };
         let slice = Device {
-            id: "MIG-a".to_owned(),
+            id: "MIG-a::1".to_owned(),
+            uuid: "MIG-a".to_owned(),
             address: Address { gpu_index: 1, gpu_minor: Some(5), mig: Some(mig) },
             ..Device::default()
         };
         let gpu = Device {
             id: "GPU-a".to_owned(),
+            uuid: "GPU-a".to_owned(),
             address: Address { mig: None, ..slice.address.clone() },
             ..Device::default()
         };

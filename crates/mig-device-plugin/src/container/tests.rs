@@ -7,6 +7,7 @@ fn offered(id: &str, profile: Option<&str>, settings: &ContainerSettings) -> Off
     let mig = profile.map(|_| MigAddress { index: Some(4), gpu_instance: 1, compute_instance: 0 });
     let device = Device {
         id: id.to_owned(),
+        uuid: mig_model::uuid_of(id).to_owned(),
         gpu: "GPU-0".to_owned(),
         profile: profile.map(|text| text.parse().unwrap()),
         address: Address { gpu_index: 2, gpu_minor: Some(2), mig },
@@ -140,4 +141,17 @@ fn two_profiles_collide_in_plain_variables_only() {
     assert!(one.mounts.iter().all(|mount| !two.mounts.contains(mount)));
     assert!(settings.reaches_all());
     assert!(!ContainerSettings::default().reaches_all());
+}
+
+#[test]
+fn two_replicas_of_a_slice_are_one_slice() {
+    let settings =
+        ContainerSettings { pass_device_specs: true, ..settings("envvar,volume-mounts,cdi-annotations,cdi-cri") };
+    let answer = answer(&settings, &["MIG-a::0", "MIG-a::1"], Some("1g.5gb"));
+    assert_eq!(answer.envs["CUDA_VISIBLE_DEVICES"], "MIG-a");
+    assert_eq!(answer.envs["MIG_DEVICES_1G_5GB"], "MIG-a");
+    assert_eq!((answer.mounts.len(), cdi_names(&answer)), (1, vec!["mig-agent/gpu=MIG-a"]));
+    assert_eq!(answer.mounts[0].container_path, "/var/run/nvidia-container-devices/MIG-a");
+    let keys: Vec<_> = answer.annotations.into_iter().collect();
+    assert_eq!(keys, [("cdi.k8s.io/mig-agent_MIG-a.0".to_owned(), "mig-agent/gpu=MIG-a".to_owned())]);
 }

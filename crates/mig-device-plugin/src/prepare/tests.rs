@@ -1,7 +1,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use mig_model::{Address, MigAddress, ResourceDomain};
+use mig_model::{Address, MigAddress, Offers, ResourceDomain};
 use tempfile::TempDir;
 
 use super::*;
@@ -31,7 +31,7 @@ impl Host {
         fs::write(path, text).unwrap();
     }
 
-    fn prepare(&self, strategy: &str) -> Prepare {
+    fn prepare(&self, strategy: &str) -> Preparing {
         let files = Files {
             driver_root_here: self.path("root"),
             proc_root: self.path("proc"),
@@ -39,7 +39,8 @@ impl Host {
             ..Files::default()
         };
         let list_strategies = vec![strategy.parse().unwrap()];
-        Prepare::new(Arc::new(ContainerSettings { list_strategies, files, ..ContainerSettings::default() }))
+        let container = Arc::new(ContainerSettings { list_strategies, files, ..ContainerSettings::default() });
+        Preparing { prepare: Prepare::new(), container }
     }
 
     fn names(&self) -> Vec<String> {
@@ -49,7 +50,12 @@ impl Host {
 }
 
 fn gpu(id: &str) -> Device {
-    Device { id: id.to_owned(), address: Address { gpu_index: 0, gpu_minor: Some(0), mig: None }, ..Device::default() }
+    Device {
+        id: id.to_owned(),
+        uuid: id.to_owned(),
+        address: Address { gpu_index: 0, gpu_minor: Some(0), mig: None },
+        ..Device::default()
+    }
 }
 
 fn slice(id: &str, gpu_instance: u32) -> Device {
@@ -60,6 +66,22 @@ fn slice(id: &str, gpu_instance: u32) -> Device {
 fn offers(devices: Vec<Device>) -> Offers {
     let resources = BTreeMap::from([(ResourceName::gpu(&ResourceDomain::default()), devices)]);
     Offers { driver_version: "580.95.05".to_owned(), resources, left_out: Vec::new() }
+}
+
+struct Preparing {
+    prepare: Prepare,
+    container: Arc<ContainerSettings>,
+}
+
+impl Preparing {
+    fn touches_files(&self) -> bool {
+        self.container.touches_files()
+    }
+
+    fn run(&self, offers: &Offers, may_drop: impl Fn(&str) -> bool) -> Prepared {
+        let wanted = Wanted { offers: offers.clone(), container: Arc::clone(&self.container) };
+        self.prepare.run(&wanted, may_drop)
+    }
 }
 
 /// Each device's fault, or nothing.

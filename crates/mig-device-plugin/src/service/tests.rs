@@ -4,19 +4,17 @@ use mig_model::{ResourceDomain, ResourceName};
 use tonic::Code;
 
 use super::*;
-use crate::container::ContainerSettings;
 use crate::container::gift::Offered;
 use crate::roster::tests::{device, faulty};
 use crate::usage::Usage;
 
 fn service(devices: &[Offered]) -> PluginService {
     let settle = Duration::from_secs(5);
-    let container = Arc::new(ContainerSettings::default());
     let resource = ResourceName::mig(&ResourceDomain::default(), &"1g.5gb".parse().unwrap());
     let meter = crate::metrics::Metrics::default().of(&resource);
     let usage = Arc::new(Usage::new(ResourceDomain::default(), settle));
-    let outlet = Arc::new(Outlet::new(resource, container, usage, settle, meter));
-    outlet.update(devices);
+    let outlet = Arc::new(Outlet::new(resource, usage, settle, meter));
+    outlet.update(&Arc::default(), devices);
     PluginService::new(outlet, Arc::default())
 }
 
@@ -43,7 +41,7 @@ async fn each_container_gets_one_answer_in_the_lists_order() {
 async fn a_bad_request_is_refused_with_its_reason() {
     let bad = faulty("MIG-bad", "GPU-1", "GPU 1 is lost");
     let service = service(&[device("MIG-a", "GPU-0"), bad.clone(), device("MIG-old", "GPU-0")]);
-    service.outlet.update(&[device("MIG-a", "GPU-0"), bad]);
+    service.outlet.update(&Arc::default(), &[device("MIG-a", "GPU-0"), bad]);
     let cases: [(&[&[&str]], Code, &str); 7] = [
         (&[], Code::InvalidArgument, "names no container"),
         (&[&[]], Code::InvalidArgument, "asks for no device"),
@@ -73,7 +71,7 @@ async fn a_stream_counts_until_it_is_told_to_end() {
         tokio_stream::StreamExt::next(lists).await.map(|list| list.unwrap().devices.len())
     };
     assert_eq!(next(&mut lists).await, Some(1));
-    service.outlet.update(&[device("MIG-a", "GPU-0"), device("MIG-b", "GPU-0")]);
+    service.outlet.update(&Arc::default(), &[device("MIG-a", "GPU-0"), device("MIG-b", "GPU-0")]);
     assert_eq!(next(&mut lists).await, Some(2));
     service.contact.stop.cancel();
     assert_eq!(next(&mut lists).await, None);
@@ -85,7 +83,7 @@ async fn the_same_list_is_not_sent_twice() {
     let service = service(&[device("MIG-a", "GPU-0")]);
     let mut lists = service.outlet.subscribe();
     lists.mark_unchanged();
-    service.outlet.update(&[device("MIG-a", "GPU-0")]);
+    service.outlet.update(&Arc::default(), &[device("MIG-a", "GPU-0")]);
     assert!(!lists.has_changed().unwrap());
 }
 
@@ -97,4 +95,24 @@ async fn an_allocation_is_answered_at_the_first_poll() {
     let mut call = service.allocate(Request::new(wire::AllocateRequest { containers }));
     let first = std::future::poll_fn(|context| std::task::Poll::Ready(call.as_mut().poll(context))).await;
     assert!(first.is_ready());
+}
+
+#[tokio::test]
+async fn two_shares_are_refused_where_one_is_allowed() {
+    let share = |id: &str, alone| {
+        let mut offered = device(id, "GPU-0");
+        offered.device.replica = Some(mig_model::Replica { number: 0, alone });
+        offered
+    };
+    let service = service(&[
+        share("MIG-a::0", true),
+        share("MIG-a::1", true),
+        share("MIG-b::0", false),
+        share("MIG-b::1", false),
+    ]);
+    let status = allocate(&service, &[&["MIG-a::0", "MIG-a::1"]]).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert!(status.message().contains("failRequestsGreaterThanOne"), "{}", status.message());
+    assert_eq!(allocate(&service, &[&["MIG-a::0"], &["MIG-a::1"]]).await.unwrap(), ["MIG-a", "MIG-a"]);
+    assert_eq!(allocate(&service, &[&["MIG-b::0", "MIG-b::1"]]).await.unwrap(), ["MIG-b"]);
 }

@@ -4,6 +4,10 @@ use crate::geometry::Engines;
 use crate::identity::{GpuUuid, MigUuid};
 use crate::inventory::{ComputeInstance, Driver, GpuInstance};
 
+fn labels(inventory: &NodeInventory, details: &NodeDetails, strategy: Strategy) -> Labels {
+    super::labels(inventory, details, &Terms::plain(strategy, ResourceDomain::default()))
+}
+
 const A100: &str = "NVIDIA A100-SXM4-40GB";
 
 /// A GPU with MIG on, cut into these.
@@ -290,4 +294,21 @@ fn families_are_nvidias() {
     ] {
         assert_eq!(family(capability.0, capability.1), name);
     }
+}
+
+#[test]
+fn what_is_shared_says_so() {
+    use crate::sharing::{SharedDevices, SharedResource, TimeSlicing};
+    let inventory = node(vec![cut(0, A100, &["1g.5gb"])]);
+    let name = ResourceName::parse("mig-1g.5gb", &ResourceDomain::default()).unwrap();
+    let shared = SharedResource { name, replicas: 4, rename: None, devices: SharedDevices::All };
+    let time_slicing = TimeSlicing { resources: vec![shared], ..TimeSlicing::default() };
+    let terms = Terms { time_slicing, ..Terms::default() };
+    let told = super::labels(&inventory, &NodeDetails::default(), &terms);
+    assert_eq!(told["nvidia.com/mig-1g.5gb.replicas"], "4");
+    assert_eq!(told["nvidia.com/mig-1g.5gb.sharing-strategy"], "time-slicing");
+    assert!(told["nvidia.com/mig-1g.5gb.product"].ends_with("-MIG-1g.5gb-SHARED"), "{told:?}");
+    let terms = Terms { time_slicing: TimeSlicing { rename_by_default: true, ..terms.time_slicing }, ..terms };
+    let told = super::labels(&inventory, &NodeDetails::default(), &terms);
+    assert!(told["nvidia.com/mig-1g.5gb.product"].ends_with("-MIG-1g.5gb"), "the name says it: {told:?}");
 }

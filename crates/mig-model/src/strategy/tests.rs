@@ -1,4 +1,5 @@
 use super::*;
+use crate::ResourceDomain;
 use crate::identity::{GpuUuid, MigUuid};
 use crate::inventory::{ComputeInstance, GpuInstance, MigMode, Placement, UnreadableGpu};
 
@@ -43,7 +44,7 @@ fn whole(index: u32) -> Gpu {
 
 fn offered(gpus: Vec<Gpu>, strategy: Strategy) -> (Vec<(String, Vec<String>)>, Vec<LeftOut>) {
     let inventory = NodeInventory { gpus, ..NodeInventory::default() };
-    let offers = assign(&inventory, strategy, &ResourceDomain::default());
+    let offers = assign(&inventory, &Terms::plain(strategy, ResourceDomain::default()));
     let names = |devices: Vec<Device>| devices.into_iter().map(|device| device.id).collect();
     (offers.resources.into_iter().map(|(name, devices)| (name.to_string(), names(devices))).collect(), offers.left_out)
 }
@@ -131,8 +132,26 @@ fn a_fault_stays_with_its_gpu() {
         unreadable: vec![UnreadableGpu { index: 2, fault: fault.clone() }],
         ..NodeInventory::default()
     };
-    let offers = assign(&inventory, Strategy::Mixed, &ResourceDomain::default());
+    let offers = assign(&inventory, &Terms::default());
     let faults: Vec<_> = offers.resources.values().flatten().map(|device| device.fault.clone()).collect();
     assert_eq!(faults, [Some(fault), None]);
     assert_eq!(offers.left_out, [LeftOut { gpu: 2, reason: "GPU is lost".to_owned() }]);
+}
+
+/// NVIDIA's plugin reads `resources` and ignores it.
+#[test]
+fn patterns_give_names_and_what_none_fits_keeps_its_own() {
+    let named = |pattern: &str, name: &str| crate::NamePattern {
+        pattern: pattern.to_owned(),
+        name: ResourceName::parse(name, &ResourceDomain::default()).unwrap(),
+    };
+    let terms = Terms {
+        mig_names: vec![named("1g.*", "small"), named("1g.5gb", "never")],
+        gpu_names: vec![named("NVIDIA A100*", "a100")],
+        ..Terms::default()
+    };
+    let gpus = vec![cut(0, &["1g.5gb", "1g.10gb+me", "3g.20gb"]), whole(1)];
+    let inventory = NodeInventory { gpus, ..NodeInventory::default() };
+    let names: Vec<String> = assign(&inventory, &terms).resources.keys().map(ToString::to_string).collect();
+    assert_eq!(names, ["nvidia.com/a100", "nvidia.com/mig-3g.20gb", "nvidia.com/small"]);
 }
