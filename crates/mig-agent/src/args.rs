@@ -1,10 +1,12 @@
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
 use clap::error::ErrorKind;
-use clap::{ArgAction, CommandFactory as _, Parser, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{ArgAction, ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
 use mig_device_plugin::{DeviceIdStrategy, DeviceListStrategy, PreferredAllocation};
 use mig_model::{ResourceDomain, Strategy};
 
@@ -24,6 +26,14 @@ A driver or a kubelet that is missing ends nothing: the agent waits for it, and 
 #[derive(Debug, Clone, Parser)]
 #[command(name = "mig-agent", version, after_help = EXIT_CODES)]
 pub(crate) struct Args {
+    /// A configuration file, NVIDIA's `version: v1`; it is watched, and what is given here or in a variable goes before it
+    #[arg(long, env = "CONFIG_FILE", value_name = "FILE")]
+    pub(crate) config_file: Option<PathBuf>,
+
+    /// What the command line or a variable said, by the field's name.
+    #[arg(skip)]
+    given: BTreeSet<String>,
+
     /// The kubelet's root directory; its sockets are in device-plugins/ and pod-resources/ below it
     #[arg(long, env = "KUBELET_ROOT", value_name = "DIR", default_value = "/var/lib/kubelet")]
     pub(crate) kubelet_root: PathBuf,
@@ -185,7 +195,22 @@ fn duration(text: &str) -> Result<Duration, String> {
 impl Args {
     /// What the command line and the variables say; ends the process if that is wrong.
     pub(crate) fn read() -> Self {
-        Self::parse().checked().unwrap_or_else(|error| error.exit())
+        let matches = Self::command().get_matches();
+        let read = Self::from_arg_matches(&matches).and_then(|args| args.sourced(&matches).checked());
+        read.unwrap_or_else(|error| error.exit())
+    }
+
+    /// With note of what is not merely the default.
+    fn sourced(mut self, matches: &ArgMatches) -> Self {
+        let is_given =
+            |id: &&str| matches!(matches.value_source(id), Some(ValueSource::CommandLine | ValueSource::EnvVariable));
+        self.given = matches.ids().map(clap::Id::as_str).filter(is_given).map(str::to_owned).collect();
+        self
+    }
+
+    /// What was given here, else what the file says, else the default.
+    pub(crate) fn unless_given<T>(&self, field: &str, here: T, file: Option<T>) -> T {
+        if self.given.contains(field) { here } else { file.unwrap_or(here) }
     }
 
     fn checked(self) -> Result<Self, clap::Error> {
@@ -226,7 +251,7 @@ fn absolute(text: &str) -> Result<PathBuf, String> {
 }
 
 /// A DNS name and a slash, and not more than an annotation's key may have.
-fn annotation_prefix(text: &str) -> Result<String, String> {
+pub(crate) fn annotation_prefix(text: &str) -> Result<String, String> {
     let domain = text.strip_suffix('/').unwrap_or_default();
     let label = |label: &str| {
         let plain = label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');

@@ -3,11 +3,12 @@
 
 use std::sync::Arc;
 
-use mig_device_plugin::Status;
+use mig_device_plugin::{Status, Wanted};
 use mig_model::Offers;
 use mig_nvml::{DriverState, View};
 use tokio::sync::watch;
 
+use crate::config;
 use crate::health;
 use crate::labels::Standing;
 use crate::slices::{self, Slice};
@@ -15,7 +16,8 @@ use crate::slices::{self, Slice};
 #[derive(Debug, Clone)]
 pub(crate) struct Known {
     pub(crate) views: watch::Receiver<View>,
-    pub(crate) offers: watch::Receiver<Option<Arc<Offers>>>,
+    pub(crate) offers: watch::Receiver<Option<Arc<Wanted>>>,
+    pub(crate) config: watch::Receiver<config::Standing>,
     pub(crate) status: Arc<Status>,
     /// Nothing if labels are off.
     pub(crate) labels: Option<watch::Receiver<Standing>>,
@@ -26,8 +28,8 @@ impl Known {
         self.views.borrow().clone()
     }
 
-    pub(crate) fn offers(&self) -> Arc<Offers> {
-        self.offers.borrow().clone().unwrap_or_default()
+    pub(crate) fn offers(&self) -> Offers {
+        self.offers.borrow().as_ref().map(|wanted| wanted.offers.clone()).unwrap_or_default()
     }
 
     /// Ready: the driver answers and the kubelet watches every list. If not, a line for each reason.
@@ -44,6 +46,12 @@ impl Known {
                 "health: no GPU can be watched for errors, so none is offered (--advertise-unwatched): {why}"
             ));
         }
+        let config = self.config.borrow();
+        if let Some(problem) = config.problem.as_ref().filter(|_| !config.has_any) {
+            let file = config.file.as_deref().unwrap_or_default();
+            reasons.push(format!("configuration: {file} cannot be used, and there was none before it: {problem}"));
+        }
+        drop(config);
         if !self.status.has_begun() {
             reasons.push("resources: none is offered yet".to_owned());
         }

@@ -19,11 +19,13 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use mig_device_plugin::Status;
-use mig_model::{Labels, Strategy, labels};
+use mig_model::{Labels, labels};
 use mig_nvml::{Described, Details};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
+
+use crate::config::Chosen;
 
 /// Where labels go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -45,7 +47,7 @@ pub(crate) enum Destination {
 
 pub(crate) struct Settings {
     pub(crate) destination: Destination,
-    pub(crate) strategy: Strategy,
+    pub(crate) chosen: watch::Receiver<Option<Arc<Chosen>>>,
     /// How often to look whether somebody changed what was written.
     pub(crate) check: Duration,
 }
@@ -91,8 +93,8 @@ pub(crate) async fn keep(
             break;
         }
     }
-    let Settings { destination, strategy, check } = settings;
-    let source = Source { details, described: None, strategy };
+    let Settings { destination, chosen, check } = settings;
+    let source = Source { details, described: None, chosen };
     match destination {
         Destination::FeatureFile(folder) => feature_file::keep(&folder, source, check, &standing, &stop).await,
         Destination::Node(name) => node::keep(name, source, check, &standing, &stop).await,
@@ -103,7 +105,7 @@ pub(crate) async fn keep(
 struct Source {
     details: Details,
     described: Option<watch::Receiver<Option<Arc<Described>>>>,
-    strategy: Strategy,
+    chosen: watch::Receiver<Option<Arc<Chosen>>>,
 }
 
 impl Source {
@@ -111,17 +113,20 @@ impl Source {
     fn labels(&mut self) -> Option<Labels> {
         let described = self.described.get_or_insert_with(|| self.details.follow());
         let described = described.borrow_and_update().clone()?;
-        Some(labels(&described.inventory, &described.details, self.strategy))
+        let chosen = self.chosen.borrow_and_update().clone()?;
+        Some(labels(&described.inventory, &described.details, &chosen.terms))
     }
 
     /// Until the driver tells something new; for ever if it was not asked.
     async fn news(&mut self) {
-        if let Some(described) = &mut self.described
-            && described.changed().await.is_ok()
-        {
-            return;
+        let Some(described) = &mut self.described else { return std::future::pending().await };
+        let told = tokio::select! {
+            changed = described.changed() => changed.is_ok(),
+            changed = self.chosen.changed() => changed.is_ok(),
+        };
+        if !told {
+            std::future::pending::<()>().await;
         }
-        std::future::pending::<()>().await;
     }
 }
 

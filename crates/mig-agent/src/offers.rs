@@ -2,24 +2,31 @@
 
 use std::sync::Arc;
 
-use mig_model::{Gpu, MigMode, Offers, ResourceDomain, Strategy, assign};
+use mig_device_plugin::Wanted;
+use mig_model::{Gpu, MigMode, Offers, assign};
 use mig_nvml::{DriverState, View};
 use tokio::sync::watch;
+
+use crate::config::Chosen;
 
 /// Translates each new view of the GPUs for as long as there are any.
 pub(crate) async fn follow(
     mut views: watch::Receiver<View>,
-    offers: watch::Sender<Option<Arc<Offers>>>,
-    strategy: Strategy,
-    domain: ResourceDomain,
+    mut chosen: watch::Receiver<Option<Arc<Chosen>>>,
+    offers: watch::Sender<Option<Arc<Wanted>>>,
 ) {
     let mut told = Vec::new();
+    let mut missed = Vec::new();
     loop {
         let view = views.borrow_and_update().clone();
+        let terms = chosen.borrow_and_update().clone();
         // Without a reading nothing is known, which is not the same as that there is nothing.
-        if let Some(inventory) = view.inventory {
-            let now = assign(&inventory, strategy, &domain);
+        if let (Some(inventory), Some(chosen)) = (view.inventory, terms) {
+            let now = assign(&inventory, &chosen.terms);
             tell(&mut told, &view.driver, &inventory.gpus, &now);
+            let unmatched = chosen.terms.unmatched(&now.resources).into_iter().map(ToString::to_string).collect();
+            tell_of_unmatched(&mut missed, unmatched);
+            let now = Wanted { offers: now, container: Arc::clone(&chosen.container) };
             offers.send_if_modified(|offers| {
                 let changed = offers.as_deref() != Some(&now);
                 if changed {
@@ -28,10 +35,22 @@ pub(crate) async fn follow(
                 changed
             });
         }
-        if views.changed().await.is_err() {
+        let goes_on = tokio::select! {
+            changed = views.changed() => changed.is_ok(),
+            changed = chosen.changed() => changed.is_ok(),
+        };
+        if !goes_on {
             return;
         }
     }
+}
+
+/// A name that is mistyped would share nothing, and say nothing.
+fn tell_of_unmatched(told: &mut Vec<String>, now: Vec<String>) {
+    if *told != now && !now.is_empty() {
+        tracing::warn!("sharing.timeSlicing names what this node does not have at present: {}", now.join(", "));
+    }
+    *told = now;
 }
 
 /// Logs what is new since the last time. Faults have their own lines already.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow, bail};
 use kubelet::KubeletPaths;
-use mig_device_plugin::{ContainerSettings, DeviceIdStrategy, DeviceListStrategy, Files, Status};
+use mig_device_plugin::Status;
 use rustix::system::uname;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::Args;
+use crate::config::{self, Chosen};
 use crate::health::{self, Store, Tally};
 use crate::known::Known;
 use crate::labels::{self, Destination, NodeLabels};
@@ -65,19 +66,21 @@ async fn serve(args: &Args, feed: mig_nvml::Feed, watched: health::Settings) -> 
     let (timed, tally) = (watched.readings.clone(), watched.tally.clone());
     let (marked, views) = watch::channel(mig_nvml::View::default());
     parts.spawn(named("the watch over health", health::watch_over(watched, read, xids, marked)));
-    let follow = offers::follow(views.clone(), offered, args.mig_strategy, args.resource_domain.clone());
+    let (choose, chosen) = watch::channel(None);
+    let (config, configured) = watch::channel(config::Standing::default());
+    parts.spawn(named("the watch over the configuration", config::watcher::keep(args.clone(), choose, config)));
+    let follow = offers::follow(views.clone(), chosen.clone(), offered);
     parts.spawn(named("the reading of GPUs", follow));
     let counted = mig_device_plugin::Metrics::default();
-    let labelling = label_settings(args);
+    let labelling = label_settings(args, chosen);
     let (standing, labels) = watch::channel(labels::Standing::default());
     let labels = labelling.is_some().then_some(labels);
-    let known = Known { views, offers: offers.clone(), status: Arc::clone(&status), labels };
+    let known = Known { views, offers: offers.clone(), config: configured, status: Arc::clone(&status), labels };
     let settings = mig_device_plugin::Settings {
         paths: KubeletPaths::new(&args.kubelet_root),
         domain: args.resource_domain.clone(),
         settle: args.settle_time,
         metrics: counted.clone(),
-        container: container_settings(args),
     };
     let fleet = mig_device_plugin::run(settings, offers, Arc::clone(&status), stop.clone());
     let mut fleet = tokio::spawn(fleet);
@@ -117,41 +120,13 @@ async fn serve(args: &Args, feed: mig_nvml::Feed, watched: health::Settings) -> 
     Ok(())
 }
 
-fn label_settings(args: &Args) -> Option<labels::Settings> {
+fn label_settings(args: &Args, chosen: watch::Receiver<Option<Arc<Chosen>>>) -> Option<labels::Settings> {
     let destination = match (args.node_labels, &args.node_name) {
         (NodeLabels::Off, _) => return None,
         (NodeLabels::Node, Some(name)) => Destination::Node(name.clone()),
         _ => Destination::FeatureFile(args.features_dir.clone()),
     };
-    Some(labels::Settings { destination, strategy: args.mig_strategy, check: args.poll_interval })
-}
-
-fn container_settings(args: &Args) -> ContainerSettings {
-    if args.device_id_strategy == DeviceIdStrategy::Index {
-        tracing::warn!(
-            "--device-id-strategy=index: after a change of layout an index is another slice's, and a container that starts again \
-             gets that one; prefer uuid"
-        );
-    }
-    if args.pass_device_specs && args.device_list_strategy.iter().copied().all(DeviceListStrategy::is_cdi) {
-        tracing::info!("--pass-device-specs has no effect here: the device nodes are in the CDI spec");
-    }
-    ContainerSettings {
-        list_strategies: args.device_list_strategy.clone(),
-        id_strategy: args.device_id_strategy,
-        visible_devices_env: args.visible_devices_env.clone(),
-        pass_device_specs: args.pass_device_specs,
-        cdi_annotation_prefix: args.cdi_annotation_prefix.clone(),
-        preferred: args.preferred_allocation,
-        files: Files {
-            driver_root: args.nvidia_driver_root.clone(),
-            driver_root_here: args.driver_root_here(),
-            dev_root: args.nvidia_dev_root.clone(),
-            dev_root_here: args.container_dev_root.clone(),
-            proc_root: args.proc_root.clone(),
-            cdi_dir: args.cdi_dir.clone(),
-        },
-    }
+    Some(labels::Settings { destination, chosen, check: args.poll_interval })
 }
 
 async fn named(name: &'static str, part: impl Future<Output = ()>) -> &'static str {

@@ -63,7 +63,13 @@ pub(crate) fn of(inventory: Option<&NodeInventory>, resources: &[ResourceStatus]
     let mut listed: Lines<'_> = BTreeMap::new();
     for resource in resources {
         for (device, state) in &resource.devices {
-            listed.entry(&device.id).or_default().push((&resource.resource, device, *state));
+            let lines = listed.entry(&device.uuid).or_default();
+            // The shares of a slice are one slice, which is in use if one of them is.
+            match lines.iter_mut().find(|line| line.0 == &resource.resource && line.1.replica.is_some()) {
+                Some(line) if *state == DeviceState::Allocated => line.2 = *state,
+                Some(_) => {}
+                None => lines.push((&resource.resource, device, *state)),
+            }
         }
     }
     let mut slices = Vec::new();

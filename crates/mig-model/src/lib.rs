@@ -39,3 +39,4 @@ pub use sharing::{
 pub use strategy::{Address, Device, LeftOut, MigAddress, Offers, Strategy, StrategyError, assign};
 pub use survey::{GpuSurvey, NodeSurvey, Process};
 pub use vitals::{Recovery, RemappedRows, Vitals, XidEvent};
+pub use yaml::parse as parse_yaml;

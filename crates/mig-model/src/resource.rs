@@ -124,7 +124,7 @@ impl ResourceName {
     pub fn recognise(text: &str, domain: &ResourceDomain) -> Option<Self> {
         let name = text.strip_prefix(&domain.0)?.strip_prefix('/')?;
         let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'-') && name.len() <= 63;
-        let is_ours = plain && (name == "gpu" || name.starts_with("mig-"));
+        let is_ours = plain && (name == "gpu" || name == "gpu.shared" || name.starts_with("mig-"));
         is_ours.then(|| Self { domain: domain.clone(), name: name.to_owned() })
     }
 }

@@ -6,7 +6,8 @@ use std::marker::PhantomData;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{self, Deserialize, DeserializeOwned, Deserializer, MapAccess, SeqAccess, Visitor};
 
-pub(crate) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+/// What the text says, or what is wrong with it and where, in one line.
+pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     serde_saphyr::from_str(text).map_err(|error| describe(&error))
 }
 
