@@ -40,6 +40,7 @@ fn listed(resource: &str, devices: &[(&str, &str, DeviceState)]) -> ResourceStat
     let device = |(id, gpu, state): &(&str, &str, DeviceState)| {
         let device = Device {
             id: (*id).to_owned(),
+            uuid: (*id).to_owned(),
             gpu: (*gpu).to_owned(),
             profile: id.starts_with("MIG-").then(|| "1c.3g.20gb".parse().unwrap()),
             ..Device::default()
