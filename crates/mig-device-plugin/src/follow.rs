@@ -41,7 +41,7 @@ pub(crate) async fn follow(
             let ready = if touches_files {
                 let (worker, usage) = (Arc::clone(&prepare), Arc::clone(&usage));
                 let work = spawn_blocking(move || worker.run(&now, |id| usage.is_unused(id)));
-                patiently(work, &prepare, &status, &mut offers, &prepared).await
+                patiently(work, &status, &mut offers, &prepared).await
             } else {
                 Some(prepare.run(&now, |_| false))
             };
@@ -79,7 +79,6 @@ pub(crate) async fn follow(
 /// Waits for as long as it takes. What was ready before stays on offer meanwhile, except what is gone or has a fault.
 async fn patiently(
     mut work: JoinHandle<Prepared>,
-    prepare: &Prepare,
     status: &Status,
     offers: &mut watch::Receiver<Option<Arc<Wanted>>>,
     prepared: &watch::Sender<Option<Arc<Prepared>>>,
@@ -98,7 +97,7 @@ async fn patiently(
             newest.clone_from(&offers.borrow_and_update());
             let ready = prepared.borrow().clone();
             if let (Some(ready), Some(newest)) = (ready, &newest) {
-                prepared.send_replace(Some(Arc::new(prepare.meanwhile(&ready, newest, why))));
+                prepared.send_replace(Some(Arc::new(Prepare::meanwhile(&ready, &newest.offers, why))));
             }
         }
         tokio::select! {
@@ -107,7 +106,7 @@ async fn patiently(
                 let Some(newest) = newest else { return Some(ready) };
                 // It was made ready for what was offered then, and what is now has its turn at once.
                 offers.mark_changed();
-                return Some(prepare.meanwhile(&ready, &newest, why));
+                return Some(Prepare::meanwhile(&ready, &newest.offers, why));
             }
             changed = offers.changed() => match changed {
                 Ok(()) => offers.mark_changed(),

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use driver_files::{Driver, Majors, MigMinors, Node, NodeError, Root, provide};
 use kubelet::causes;
 use kubelet::deviceplugin::DeviceSpec;
-use mig_model::{Device, Fault, ResourceName};
+use mig_model::{Device, Fault, Offers, ResourceName};
 
 use crate::cdi::{self, Spec, store};
 use crate::container::gift::{Gift, Offered};
@@ -86,7 +86,7 @@ impl Prepare {
 
     /// What can be said of new offers without touching a file: what was ready stays so, what is gone is gone, and what
     /// is new has to wait.
-    pub(crate) fn meanwhile(&self, ready: &Prepared, offers: &Offers, why: &str) -> Prepared {
+    pub(crate) fn meanwhile(ready: &Prepared, offers: &Offers, why: &str) -> Prepared {
         let resources = offers.resources.iter().map(|(resource, devices)| {
             let known = ready.resources.get(resource).map_or(&[][..], Vec::as_slice);
             let offered = devices.iter().cloned().map(|mut device| {
@@ -97,7 +97,7 @@ impl Prepare {
                     return Offered { device, gift: known.gift.clone() };
                 }
                 mark(&mut device, "NotPrepared", why);
-                let gift = Gift::new(&device, self.settings.id_strategy, Vec::new());
+                let gift = Gift::new(&device, ready.container.id_strategy, Vec::new());
                 Offered { device, gift }
             });
             (resource.clone(), offered.collect())

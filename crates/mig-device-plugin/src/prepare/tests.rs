@@ -1,7 +1,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use mig_model::{Address, MigAddress, Offers, ResourceDomain};
+use mig_model::{Address, MigAddress, ResourceDomain};
 use tempfile::TempDir;
 
 use super::*;
@@ -226,6 +226,6 @@ fn while_the_disk_hangs_faults_and_removals_still_count() {
     let prepare = host.prepare("cdi-cri");
     let ready = prepare.run(&offers(vec![gpu("GPU-a"), gpu("GPU-b"), gpu("GPU-c")]), |_| false);
     let faulty = Device { fault: Some(Fault { kind: "Lost", message: "it fell off".to_owned() }), ..gpu("GPU-b") };
-    let now = prepare.meanwhile(&ready, &offers(vec![gpu("GPU-a"), faulty, gpu("GPU-new")]), "the disk hangs");
+    let now = Prepare::meanwhile(&ready, &offers(vec![gpu("GPU-a"), faulty, gpu("GPU-new")]), "the disk hangs");
     assert_eq!(faults(&now), ["", "it fell off", "the disk hangs"]);
 }
