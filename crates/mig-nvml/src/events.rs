@@ -11,8 +11,11 @@ use tokio::sync::mpsc::UnboundedSender;
 use crate::error::DriverError;
 use crate::session::{Event, EventSet, Session, XIDS};
 
-/// So long at most is waited at a time: somebody else may want something.
-const SLICE: Duration = Duration::from_secs(1);
+/// So long at most is waited at a time: somebody else may want something, which no event tells. At first that is likely,
+/// since labels come when everything is served; later each look would cost as much as a reading.
+const SLICE: Duration = Duration::from_secs(5);
+const FIRST_SLICE: Duration = Duration::from_millis(100);
+const FIRST: Duration = Duration::from_secs(15);
 /// Between two readings, however much happens.
 const PAUSE: Duration = Duration::from_millis(100);
 /// What is there already is taken before the next reading, up to so much.
@@ -25,11 +28,12 @@ pub(crate) struct Watcher<'s> {
     gpus: BTreeMap<GpuUuid, Result<nvmlDevice_t, Fault>>,
     /// How often in a row waiting has failed, and why the last time.
     failed: (u32, Option<Fault>),
+    began: Instant,
 }
 
 impl<'s> Watcher<'s> {
     pub(crate) fn new(session: &'s Session) -> Self {
-        Self { session, set: None, gpus: BTreeMap::new(), failed: (0, None) }
+        Self { session, set: None, gpus: BTreeMap::new(), failed: (0, None), began: Instant::now() }
     }
 
     /// Watches every GPU that answers, and says of which ones that fails.
@@ -85,7 +89,8 @@ impl<'s> Watcher<'s> {
                 return;
             };
             // What is there already is taken in any case.
-            let answer = set.wait(left.min(SLICE));
+            let slice = if self.began.elapsed() < FIRST { FIRST_SLICE } else { SLICE };
+            let answer = set.wait(left.min(slice));
             if answer.is_ok() {
                 self.failed = (0, None);
             }

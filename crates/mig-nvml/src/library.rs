@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fmt::{self, Write as _};
 use std::fs::File;
 use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use driver_files::{LIBRARY_FOLDERS, OPERATOR_ROOT, Root};
@@ -17,6 +18,34 @@ pub enum Library {
     File(PathBuf),
     /// The loader shall look for it: `LD_LIBRARY_PATH`, its cache, its default folders.
     Loader,
+}
+
+/// By which a file is known again.
+type Identity = (u64, u64, i64, i64);
+
+/// The file of a library that was loaded, where that is known.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    file: Option<(PathBuf, Identity)>,
+}
+
+impl Loaded {
+    /// Whether there is another library now. While it is being replaced there is none for a moment: the old one goes on.
+    pub(crate) fn was_replaced(&self, given: Option<&Path>, driver_root: &Path) -> bool {
+        let Some((file, identity)) = &self.file else { return false };
+        if identity_of(file) == Some(*identity) {
+            return false;
+        }
+        match Library::find(given, driver_root) {
+            Ok(Library::File(now)) => examine(&now).is_ok() && identity_of(&now).is_some(),
+            _ => false,
+        }
+    }
+}
+
+fn identity_of(path: &Path) -> Option<Identity> {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino(), metadata.mtime(), metadata.mtime_nsec()))
 }
 
 /// No library to load.
@@ -89,6 +118,15 @@ impl Library {
             }
         }
         unfit.map_or(Ok(Self::Loader), Err)
+    }
+
+    /// Its file, as it is now: to be asked before it is loaded, so that no change is missed.
+    pub(crate) fn file(&self) -> Loaded {
+        let path = match self {
+            Self::File(path) => path,
+            Self::Loader => return Loaded { file: None },
+        };
+        Loaded { file: identity_of(path).map(|identity| (path.clone(), identity)) }
     }
 
     /// What `dlopen` takes.
@@ -310,6 +348,25 @@ mod tests {
         let here = std::env::current_dir().unwrap();
         let found = Library::find(Some(Path::new("Cargo.toml")), Path::new("/nowhere"));
         assert_eq!(found, Err(LibraryError::NotALibrary { path: here.join("Cargo.toml"), empty: false }));
+    }
+
+    #[test]
+    fn a_library_in_another_ones_place_is_noticed_once_it_is_whole() {
+        let root = tempfile::tempdir().unwrap();
+        let path = put(root.path(), "usr/lib64/libnvidia-ml.so.1");
+        let loaded = Library::find(None, root.path()).unwrap().file();
+        let replaced = || loaded.was_replaced(None, root.path());
+        assert!(!replaced());
+        std::fs::remove_file(&path).unwrap();
+        assert!(!replaced(), "there is no other yet");
+        put_bytes(root.path(), "usr/lib64/libnvidia-ml.so.1", &library(std::env::consts::ARCH)[..20]);
+        assert!(!replaced(), "it is being written");
+        put(root.path(), "usr/lib64/libnvidia-ml.so.1");
+        assert!(replaced());
+        std::fs::remove_file(&path).unwrap();
+        put(root.path(), "lib64/libnvidia-ml.so.1");
+        assert!(replaced(), "elsewhere will do");
+        assert!(!Library::Loader.file().was_replaced(None, root.path()));
     }
 
     #[test]

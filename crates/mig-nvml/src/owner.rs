@@ -14,7 +14,7 @@ use tokio::sync::{mpsc as tokio_mpsc, watch};
 use crate::details::{Describer, Details};
 use crate::error::DriverError;
 use crate::events::Watcher;
-use crate::library::Library;
+use crate::library::{Library, Loaded};
 use crate::metrics::Metrics;
 use crate::read::Reader;
 use crate::session::Session;
@@ -71,6 +71,8 @@ pub struct Supervision {
     view: watch::Sender<View>,
     details: Details,
     deadline: Duration,
+    /// How long the thread waits by itself.
+    pause: Duration,
 }
 
 impl Supervision {
@@ -105,8 +107,13 @@ pub fn start(settings: Settings) -> std::io::Result<Feed> {
     // Set before the thread runs, so that a first pass that hangs at once is noticed.
     let (phase, phases) = watch::channel(Phase::Reading);
     let (details, wake) = Details::new();
-    let supervision =
-        Supervision { phase: phases, view: view.clone(), details: details.clone(), deadline: settings.deadline };
+    let supervision = Supervision {
+        phase: phases,
+        view: view.clone(),
+        details: details.clone(),
+        deadline: settings.deadline,
+        pause: settings.poll_interval,
+    };
     let (told, xids) = tokio_mpsc::unbounded_channel();
     let channels = Channels { view, phase, details, wake, xids: told };
     thread::Builder::new().name("nvml".to_owned()).spawn(move || own(&settings, &channels))?;
@@ -115,13 +122,15 @@ pub fn start(settings: Settings) -> std::io::Result<Feed> {
 
 /// Marks the view as stalled while a pass is late. Runs for as long as the thread does.
 pub async fn supervise(mut supervision: Supervision) {
-    let Supervision { phase, view, deadline, .. } = &mut supervision;
+    let Supervision { phase, view, deadline, pause, .. } = &mut supervision;
     loop {
-        if phase.wait_for(|phase| *phase == Phase::Reading).await.is_err() {
-            return;
-        }
-        match tokio::time::timeout(*deadline, phase.wait_for(|phase| *phase == Phase::Waiting)).await {
-            Ok(Ok(_)) => continue,
+        // It waits in the driver too, where it may hang as well.
+        let longest = match *phase.borrow_and_update() {
+            Phase::Reading => *deadline,
+            Phase::Waiting => pause.saturating_add(*deadline),
+        };
+        match tokio::time::timeout(longest, phase.changed()).await {
+            Ok(Ok(())) => continue,
             Ok(Err(_)) => return,
             Err(_) => {}
         }
@@ -130,22 +139,65 @@ pub async fn supervise(mut supervision: Supervision) {
             "the driver has not answered for {seconds} s: serving goes on with what was last known (see the kernel's log; a hung driver needs a reset or a reboot)"
         );
         view.send_modify(|view| view.driver = DriverState::Stalled);
-        if phase.wait_for(|phase| *phase == Phase::Waiting).await.is_err() {
+        if phase.changed().await.is_err() {
             return;
         }
+    }
+}
+
+/// Why the driver is not asked any more.
+enum End {
+    /// Nobody listens.
+    Unheard,
+    /// It has failed as a whole, and said this.
+    Failed(DriverError),
+    /// It is to be started anew, which is nothing to speak of.
+    Anew,
+}
+
+/// A GPU that is lost stays so for this process, though it may be back: NVML looks for GPUs when it is started. It is,
+/// from time to time, and ever more seldom, since the other GPUs are not asked meanwhile.
+#[derive(Default)]
+struct Renewal {
+    next: Option<(Instant, Duration)>,
+}
+
+/// In readings.
+const FIRST_RENEWAL: u32 = 12;
+const RENEWALS: u32 = 10;
+
+impl Renewal {
+    fn is_due(&mut self, inventory: &NodeInventory, poll_interval: Duration) -> bool {
+        if inventory.unreadable.is_empty() && inventory.gpus.iter().all(|gpu| gpu.fault.is_none()) {
+            self.next = None;
+            return false;
+        }
+        let first = poll_interval.saturating_mul(FIRST_RENEWAL);
+        let (at, pause) = *self.next.get_or_insert_with(|| (Instant::now() + first, first));
+        if Instant::now() < at {
+            return false;
+        }
+        let pause = pause.saturating_mul(2).min(first.saturating_mul(RENEWALS));
+        self.next = Some((Instant::now() + pause, pause));
+        true
     }
 }
 
 fn own(settings: &Settings, channels: &Channels) {
     let mut before = None;
     let mut told = None;
+    let mut renewal = Renewal::default();
     // The supervisor holds a sender too, so listeners are counted, not senders.
     while channels.view.receiver_count() > 0 {
-        let error = match open(settings, &mut told) {
-            Ok(session) => poll(&session, settings, &mut before, channels),
-            Err(error) => Some(error),
+        let end = match open(settings, &mut told) {
+            Ok((session, loaded)) => poll(&session, &loaded, settings, &mut before, &mut renewal, channels),
+            Err(error) => End::Failed(error),
         };
-        let Some(error) = error else { return };
+        let error = match end {
+            End::Unheard => return,
+            End::Anew => continue,
+            End::Failed(error) => error,
+        };
         settings.metrics.failed();
         let fault = error.fault();
         before = before.map(|inventory| marked(&inventory, &fault));
@@ -155,26 +207,29 @@ fn own(settings: &Settings, channels: &Channels) {
     }
 }
 
-fn open(settings: &Settings, told: &mut Option<Library>) -> Result<Session, DriverError> {
+fn open(settings: &Settings, told: &mut Option<Library>) -> Result<(Session, Loaded), DriverError> {
     let library = Library::find(settings.library.as_deref(), &settings.driver_root)?;
     // Before it is loaded: a library that ends the process should not do so without a trace.
     if told.as_ref() != Some(&library) {
         tracing::info!("loading {library}");
         *told = Some(library.clone());
     }
-    Session::start(&library, &settings.driver_root, settings.metrics.clone())
+    let loaded = library.file();
+    Ok((Session::start(&library, &settings.driver_root, settings.metrics.clone())?, loaded))
 }
 
-/// Reads until the driver fails as a whole (then what it said) or nobody listens.
+/// Reads until the driver fails as a whole, has to be started anew, or nobody listens.
 fn poll(
     session: &Session,
+    loaded: &Loaded,
     settings: &Settings,
     before: &mut Option<Arc<NodeInventory>>,
+    renewal: &mut Renewal,
     channels: &Channels,
-) -> Option<DriverError> {
+) -> End {
     let mut reader = match Reader::new(session, &settings.sys_root) {
         Ok(reader) => reader,
-        Err(error) => return Some(error),
+        Err(error) => return End::Failed(error),
     };
     let mut watcher = Watcher::new(session);
     let mut describer = Describer::new(session, &settings.sys_root);
@@ -190,12 +245,20 @@ fn poll(
                 *before = Some(Arc::clone(&inventory));
                 publish(&channels.view, View { inventory: before.clone(), driver: DriverState::Ready });
                 channels.details.publish(&mut describer, &inventory);
+                if renewal.is_due(&inventory, settings.poll_interval) {
+                    tracing::debug!("NVML is started anew, to see whether GPUs are back");
+                    return End::Anew;
+                }
             }
-            Err(error) => return Some(error),
+            Err(error) => return End::Failed(error),
         }
         rest(channels, || watcher.rest(settings.poll_interval, &channels.wake, &channels.xids));
+        if loaded.was_replaced(settings.library.as_deref(), &settings.driver_root) {
+            tracing::info!("the driver's library was replaced: it is loaded anew");
+            return End::Anew;
+        }
     }
-    None
+    End::Unheard
 }
 
 fn rest(channels: &Channels, wait: impl FnOnce()) {

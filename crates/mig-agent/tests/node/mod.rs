@@ -94,6 +94,21 @@ impl Node {
         changed.unwrap();
     }
 
+    /// The same, and the driver tells of it.
+    pub(crate) fn recut_told(&self, text: &str) {
+        self.recut(text);
+        let config_change = 0x100;
+        self.change(|world| {
+            for gpu in 0..world.gpus.len() {
+                let serial = world.next_serial;
+                world.next_serial += 1;
+                let event =
+                    fake_nvml::Event { serial, gpu, kind: config_change, data: 0, instance: None, compute: None };
+                world.events.push_back(event);
+            }
+        });
+    }
+
     fn change(&self, edit: impl FnOnce(&mut fake_nvml::World)) {
         let edit = |world: &mut _| {
             edit(world);
@@ -154,9 +169,9 @@ impl Node {
         self.change(|world| world.faults.clear());
     }
 
-    /// NVML calls since the machine was made.
+    /// NVML calls since the machine was made, but those that only wait.
     pub(crate) fn calls(&self) -> u64 {
-        self.machine().control().calls().iter().sum()
+        self.machine().control().calls().iter().sum::<u64>() - self.calls_of("nvmlEventSetWait_v2")
     }
 
     /// Calls of one function.

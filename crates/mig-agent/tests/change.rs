@@ -1,0 +1,150 @@
+//! The driver and its GPUs change under a running agent.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "clippy takes only test functions for tests")]
+
+mod node;
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use kubelet_sim::{Kubelet, What};
+use node::{DEADLINE, G1, G3, Node, fake_library, listed};
+
+const G2: &str = "nvidia.com/mig-2g.10gb";
+/// Nothing is seen by looking again.
+const NEVER: &str = "--poll-interval=24h";
+
+fn until(what: &str, is: impl Fn() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !is() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// How often a stream was opened for a resource.
+fn streams(kubelet: &Kubelet, name: &str) -> usize {
+    let opened = |what: &What| matches!(what, What::StreamOpened { resource } if resource == name);
+    kubelet.events().iter().filter(|event| opened(&event.what)).count()
+}
+
+/// NVIDIA's #992, and #240: after a change of the cut their plugin has to be started anew, and what is gone stays.
+#[tokio::test]
+async fn a_change_of_the_cut_is_told_by_the_driver_and_reaches_the_kubelet() {
+    let slices = |text: &str| format!("gpus:\n- {{model: A100-SXM4-40GB, instances: [{text}]}}\n");
+    let node = Node::written(&slices("{profile: 3g.20gb, placement: 4}, {profile: 1g.5gb, placement: 0}"));
+    let kubelet = node.kubelet().await;
+    let mut agent = node.agent(&[NEVER]);
+    listed(&kubelet, G1, 1, 1).await;
+    listed(&kubelet, G3, 1, 1).await;
+
+    node.recut_told(&slices("{profile: 3g.20gb, placement: 4}, {profile: 2g.10gb, placement: 0}"));
+    listed(&kubelet, G2, 1, 1).await;
+    listed(&kubelet, G1, 0, 0).await;
+    node.recut_told(&slices(
+        "{profile: 3g.20gb, placement: 4}, {profile: 1g.5gb, placement: 0}, {profile: 1g.5gb, placement: 1}",
+    ));
+    listed(&kubelet, G1, 2, 2).await;
+    listed(&kubelet, G2, 0, 0).await;
+    node.recut_told("gpus:\n- {model: A100-SXM4-40GB, mig: false}\n");
+    listed(&kubelet, "nvidia.com/gpu", 1, 1).await;
+    listed(&kubelet, G3, 0, 0).await;
+    for resource in [G1, G2, G3] {
+        assert_eq!(streams(&kubelet, resource), 1, "{resource} keeps the stream that it had");
+    }
+    agent.ready(|status, _| status.contains("200"));
+}
+
+#[tokio::test]
+async fn a_burst_of_changes_is_read_in_few_passes() {
+    let node = Node::new("demo");
+    let kubelet = node.kubelet().await;
+    let mut agent = node.agent(&[NEVER]);
+    agent.ready(|status, _| status.contains("200"));
+    let before = node.calls_of("nvmlDeviceGetCount_v2");
+    let scene = "gpus:\n- {model: A100-SXM4-40GB, instances: [{profile: 1g.5gb}]}\n";
+    for _ in 0..200 {
+        node.recut_told(scene);
+    }
+    listed(&kubelet, G1, 1, 1).await;
+    let passes = node.calls_of("nvmlDeviceGetCount_v2") - before;
+    assert!((1..100).contains(&passes), "{passes}");
+}
+
+#[tokio::test]
+async fn another_library_in_the_old_ones_place_is_loaded() {
+    let node = Node::new("demo");
+    let folder = node.path("driver");
+    fs::create_dir(&folder).unwrap();
+    let put = |name: &str| -> PathBuf {
+        let path = folder.join(name);
+        fs::copy(fake_library(), &path).unwrap();
+        path
+    };
+    let library = put("libnvidia-ml.so.1");
+    let kubelet = node.kubelet().await;
+    let mut agent = node.agent_with(&library, &[]);
+    agent.ready(|status, _| status.contains("200"));
+    let (lists, begun) = (kubelet.events().len(), node.calls_of("nvmlInit_v2"));
+    fs::rename(put("libnvidia-ml.so.1.new"), &library).unwrap();
+    agent.line("the driver's library was replaced");
+    until("NVML is started anew", || node.calls_of("nvmlInit_v2") > begun);
+    let maps = || fs::read_to_string(agent.in_proc("maps")).unwrap();
+    until("the old one is let go", || !maps().lines().any(|line| line.ends_with("libnvidia-ml.so.1 (deleted)")));
+    until("the new one is loaded", || maps().contains("/driver/libnvidia-ml.so.1"));
+    agent.ready(|status, _| status.contains("200"));
+    let unchanged = |what: &What| !matches!(what, What::List { .. } | What::StreamOpened { .. });
+    assert!(kubelet.events()[lists..].iter().all(|event| unchanged(&event.what)), "nobody else takes notice");
+}
+
+/// NVIDIA's #2038: one lost GPU, and no pod of the node starts.
+#[tokio::test]
+async fn nvml_is_started_anew_for_a_lost_gpu_and_the_others_go_on() {
+    let scene = "gpus:\n- {model: A100-SXM4-40GB, instances: [{profile: 1g.5gb}]}\n- {model: A100-SXM4-40GB, instances: [{profile: 3g.20gb}]}\n";
+    let node = Node::written(scene);
+    let kubelet = node.kubelet().await;
+    let _agent = node.agent(&["--poll-interval=10ms"]);
+    listed(&kubelet, G1, 1, 1).await;
+    listed(&kubelet, G3, 1, 1).await;
+    let begun = node.calls_of("nvmlInit_v2");
+    node.lose_gpu(0, true);
+    listed(&kubelet, G1, 1, 0).await;
+    until("NVML is started anew, and again", || node.calls_of("nvmlInit_v2") >= begun + 2);
+    node.lose_gpu(0, false);
+    listed(&kubelet, G1, 1, 1).await;
+    let faulty = |what: &What| matches!(what, What::List { resource, devices, healthy, .. } if resource == G3 && healthy < devices);
+    assert!(!kubelet.events().iter().any(|event| faulty(&event.what)), "the other GPU was well all the time");
+}
+
+#[tokio::test]
+async fn a_driver_that_is_taken_away_and_comes_back_newer_is_read_anew() {
+    let node = Node::new("demo");
+    let kubelet = node.kubelet().await;
+    let mut agent = node.agent(&[]);
+    agent.ready(|status, _| status.contains("200"));
+    let count = node.uuids("1g.5gb").len();
+    listed(&kubelet, G1, count, count).await;
+    node.add_fault("nvmlDeviceGetCount_v2", Some("DRIVER_NOT_LOADED"), None);
+    node.add_fault("nvmlInit_v2", Some("DRIVER_NOT_LOADED"), None);
+    listed(&kubelet, G1, count, 0).await;
+    let body = agent.ready(|status, _| status.contains("503"));
+    assert!(body.contains("kernel module"), "{body}");
+    // In one step: the faults are gone with the old machine.
+    node.recut("driver: \"595.10\"\ngpus:\n- {model: A100-SXM4-40GB, instances: [{profile: 3g.20gb}]}\n");
+    listed(&kubelet, G3, 1, 1).await;
+    agent.inventory(|inventory| inventory.to_string().contains("595.10"));
+    agent.ready(|status, _| status.contains("200"));
+}
+
+/// The thread waits in the driver, which may hang there too.
+#[tokio::test]
+async fn a_wait_without_end_is_told() {
+    let node = Node::new("demo");
+    let _kubelet = node.kubelet().await;
+    node.add_fault("nvmlEventSetWait_v2", None, Some("never"));
+    let mut agent = node.agent(&["--nvml-deadline=200ms"]);
+    agent.line("the driver has not answered");
+    let body = agent.ready(|status, _| status.contains("503"));
+    assert!(body.contains("driver"), "{body}");
+}
