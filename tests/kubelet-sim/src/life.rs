@@ -52,6 +52,7 @@ impl Life {
                 None
             });
             state.remember(remembered.unwrap_or_default());
+            state.turns += 1;
         }
         wipe_sockets(&device_plugins)?;
         life.serve_podresources()?;
@@ -118,6 +119,7 @@ impl Life {
             let _ended = spawn_blocking(move || runtime.shutdown_timeout(Duration::from_secs(5))).await;
         }
         let mut state = self.node.lock();
+        state.turns += 1;
         state.forget();
         self.node.note(&mut state, What::Stopped { in_order });
     }

@@ -89,6 +89,8 @@ pub(crate) struct State {
     pub(crate) reusable: (String, HashMap<String, HashSet<String>>),
     pub(crate) in_flight: Vec<InFlight>,
     pub(crate) calls: u64,
+    /// How often a kubelet has begun or ended.
+    pub(crate) turns: u64,
     /// By resource, over all lives of the kubelet.
     pub(crate) counts: HashMap<String, Counts>,
     pub(crate) list_rates: HashMap<String, Rate>,

@@ -1,8 +1,8 @@
 //! Pods that come and go without a pause, and a book of who has which slice.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
@@ -18,6 +18,9 @@ const MOST: usize = 5;
 pub(crate) struct Stream {
     stop: Arc<AtomicBool>,
     admitted: Arc<AtomicUsize>,
+    /// What goes on, for those who wonder why nothing does.
+    now: Arc<Mutex<String>>,
+    kubelet: Arc<Kubelet>,
     task: JoinHandle<Book>,
 }
 
@@ -40,8 +43,16 @@ impl Stream {
     /// `held` are slices that others have for all the time.
     pub(crate) fn start(kubelet: Arc<Kubelet>, rng: Rng, held: BTreeSet<String>) -> Self {
         let (stop, admitted) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-        let task = tokio::spawn(run(kubelet, rng, held, Arc::clone(&stop), Arc::clone(&admitted)));
-        Self { stop, admitted, task }
+        let now = Arc::new(Mutex::new(String::new()));
+        let task = tokio::spawn(run(
+            Arc::clone(&kubelet),
+            rng,
+            held,
+            Arc::clone(&stop),
+            Arc::clone(&admitted),
+            Arc::clone(&now),
+        ));
+        Self { stop, admitted, now, kubelet, task }
     }
 
     /// Waits until another so many pods were admitted.
@@ -50,7 +61,14 @@ impl Stream {
         let deadline = Instant::now() + DEADLINE;
         while self.admitted.load(Ordering::Relaxed) < goal {
             assert!(!self.task.is_finished(), "the stream has failed");
-            assert!(Instant::now() < deadline, "no pod is admitted any more");
+            if Instant::now() > deadline {
+                let one = self.now.lock().unwrap().clone();
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                let two = self.now.lock().unwrap().clone();
+                let events = self.kubelet.events();
+                let last = &events[events.len().saturating_sub(20)..];
+                panic!("no pod is admitted any more: {one}; {two}; {last:#?} {:#?}", self.kubelet.resources());
+            }
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
@@ -68,6 +86,7 @@ async fn run(
     held: BTreeSet<String>,
     stop: Arc<AtomicBool>,
     admitted: Arc<AtomicUsize>,
+    now: Arc<Mutex<String>>,
 ) -> Book {
     let mut book = Book::default();
     let mut pods: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
@@ -75,11 +94,13 @@ async fn run(
     while !stop.load(Ordering::Relaxed) {
         if pods.len() >= MOST || (!pods.is_empty() && rng.bool()) {
             let leaves = rng.choice(pods.keys()).unwrap().clone();
+            *now.lock().unwrap() = format!("{leaves} is deleted");
             kubelet.delete(&leaves).await;
             pods.remove(&leaves);
         } else {
             number += 1;
             let name = format!("stream-{number}");
+            *now.lock().unwrap() = format!("{name} is admitted");
             match kubelet.admit(demand(&name, &mut rng)).await {
                 Ok(pod) => {
                     let mine: BTreeSet<String> = given(&pod).into_iter().collect();
@@ -92,6 +113,7 @@ async fn run(
                     admitted.fetch_add(1, Ordering::Relaxed);
                 }
                 Err(error) => {
+                    *now.lock().unwrap() = format!("{name} was refused: {error}");
                     judge(&error);
                     *book.refused.entry(kind(&error)).or_default() += 1;
                 }
