@@ -197,6 +197,12 @@ fn alerts_fire_for_what_they_name_and_for_nothing_else() {
             serde_json::json!({ "gpu": "3" }),
         ),
         (
+            "MigHealthFlaps",
+            r#"mig_agent_health_transitions_total{instance="agent",of="slice",to="unhealthy",reason="Xid"}"#,
+            "0x29 1+1x7 8x50",
+            serde_json::json!({ "severity": "warning", "of": "slice", "reason": "Xid" }),
+        ),
+        (
             "MigResourceNotRegistered",
             r#"mig_agent_registered{instance="agent",resource="nvidia.com/mig-1g.5gb"}"#,
             good,
