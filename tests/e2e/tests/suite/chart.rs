@@ -165,6 +165,8 @@ async fn after_uninstalling_nothing_is_left_but_what_the_pages_say(test: &Namesp
         ensure!(!of_the_agent()?.is_empty(), "there is nothing to go");
         succeed("helm --namespace mig-agent uninstall mig-agent --wait --timeout 90s")?;
         test.cluster.nothing_allocatable().await?;
+        // Helm waits for the DaemonSet to be gone; its pod may take a moment more.
+        succeed("kubectl --namespace mig-agent wait pod --for=delete --selector app.kubernetes.io/instance=mig-agent --timeout 60s || true")?;
         let left = succeed(
             "kubectl get $(kubectl api-resources --verbs=list -o name | grep -v -e ^events -e metrics | paste -sd,) \
              --all-namespaces --ignore-not-found --selector app.kubernetes.io/instance=mig-agent -o name",

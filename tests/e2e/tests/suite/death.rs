@@ -22,9 +22,15 @@ pub(crate) fn trials() -> Vec<Trial> {
         (!may)
             .then_some("nothing may be killed on this cluster's node: E2E_RESTART_KUBELET and E2E_ON_NODE are not set")
     };
+    // A kubelet that loses its checkpoint and is started anew before it has written another forgets who holds what: now and
+    // then a container is made without its devices, which no plugin can help.
+    let rare = || {
+        let wanted = std::env::var_os("E2E_DEATHS").is_some() && kubelet_restart().is_some() && on_node().is_some();
+        (!wanted).then_some("the kubelet itself may lose a container's devices here: only with E2E_DEATHS")
+    };
     vec![
         trial_where("kubelet_and_agent_die_again_and_again_and_no_pod_notices", spared, die_again_and_again),
-        trial_where("the_kubelets_directory_is_deleted_and_made_anew", spared, the_directory_is_made_anew),
+        trial_where("the_kubelets_directory_is_deleted_and_made_anew", rare, the_directory_is_made_anew),
     ]
 }
 

@@ -54,7 +54,8 @@ async fn the_agent_has_no_more_rights_than_promised(_: &Namespace<'_>) -> Result
     // The node's /dev/null, by which NVIDIA's runtime is asked for the GPUs.
     writable.retain(|place| *place != "/var/run/nvidia-container-devices/all");
     writable.sort_unstable();
-    let expected = ["/etc/kubernetes/node-feature-discovery/features.d", "/var/lib/kubelet/device-plugins"];
+    let expected =
+        ["/etc/kubernetes/node-feature-discovery/features.d", "/run/mig-agent", "/var/lib/kubelet/device-plugins"];
     ensure!(writable.iter().all(|place| expected.contains(place)), "it may write to {writable:?}");
     ensure!(writable.contains(&"/var/lib/kubelet/device-plugins"), "it has no folder for its sockets: {writable:?}");
     Ok(())
