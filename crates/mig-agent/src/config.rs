@@ -34,12 +34,6 @@ pub(crate) struct Standing {
     pub(crate) problem: Option<String>,
     /// Whether any configuration is in force.
     pub(crate) has_any: bool,
-    /// When the last one came into force, in seconds since 1970.
-    pub(crate) since: Option<u64>,
-    /// How many came into force since the start.
-    pub(crate) loads: u64,
-    /// How often one was bad.
-    pub(crate) failures: u64,
 }
 
 // === impl Chosen ===

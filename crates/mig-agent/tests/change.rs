@@ -149,3 +149,59 @@ async fn a_wait_without_end_is_told() {
     let body = agent.ready(|status, _| status.contains("503"));
     assert!(body.contains("driver"), "{body}");
 }
+
+/// What happens while the GPUs are read for the first time is in no reading, unless it is told.
+#[tokio::test]
+async fn a_change_during_the_first_reading_is_not_missed() {
+    let node = Node::new("demo");
+    let kubelet = node.kubelet().await;
+    node.add_fault("nvmlDeviceGetTotalEccErrors", None, Some("300ms"));
+    let _agent = node.agent(&[NEVER]);
+    until("the last GPU is read", || node.calls_of("nvmlDeviceGetTotalEccErrors") == 2);
+    node.recut_told("gpus:\n- {model: A100-SXM4-40GB, instances: [{profile: 4g.20gb}]}\n");
+    listed(&kubelet, "nvidia.com/mig-4g.20gb", 1, 1).await;
+}
+
+#[tokio::test]
+async fn an_xid_that_comes_while_another_gpu_is_found_to_be_lost_is_not_missed() {
+    let scene = "gpus:\n- {model: A100-SXM4-40GB, instances: [{profile: 1g.5gb}]}\n- {model: A100-SXM4-40GB, instances: [{profile: 3g.20gb}]}\n";
+    let node = Node::written(scene);
+    let kubelet = node.kubelet().await;
+    let mut agent = node.agent(&[]);
+    agent.ready(|status, _| status.contains("200"));
+    let (gpu, part) = node.place(&node.uuids("3g.20gb").remove(0));
+    node.add_fault("nvmlDeviceGetMigMode", None, Some("300ms"));
+    // From a reading that began after this, and finds the first GPU lost.
+    node.lose_gpu(0, true);
+    let read = node.calls_of("nvmlDeviceGetCount_v2");
+    until("another reading has begun", || node.calls_of("nvmlDeviceGetCount_v2") > read);
+    let read = node.calls_of("nvmlDeviceGetMigMode");
+    until("the second GPU is read", || node.calls_of("nvmlDeviceGetMigMode") > read);
+    node.xid(gpu, 94, Some(part));
+    listed(&kubelet, G3, 1, 0).await;
+    agent.line("is Unhealthy: XID 94");
+}
+
+/// NVIDIA's plugin sent 34,000 lists a second then (`peers.md`).
+#[tokio::test]
+async fn waits_that_all_fail_are_told_once_and_tried_with_another_set() {
+    let node = Node::new("demo");
+    let kubelet = node.kubelet().await;
+    let mut agent = node.agent(&[]);
+    agent.ready(|status, _| status.contains("200"));
+    let count = node.uuids("1g.5gb").len();
+    listed(&kubelet, G1, count, count).await;
+    let (before, sets) = (kubelet.events().len(), node.calls_of("nvmlEventSetCreate"));
+    node.add_fault("nvmlEventSetWait_v2", Some("UNKNOWN"), None);
+    listed(&kubelet, G1, count, 0).await;
+    until("other sets are tried", || node.calls_of("nvmlEventSetCreate") > sets + 5);
+    let lists = |what: &What| matches!(what, What::List { resource, .. } if resource == G1);
+    let sent = kubelet.events()[before..].iter().filter(|event| lists(&event.what)).count();
+    assert_eq!(sent, 1, "however often it fails");
+    node.clear_faults();
+    listed(&kubelet, G1, count, count).await;
+    agent.ready(|status, _| status.contains("200"));
+    // With the default pause a set a reading, and no reading without a pause.
+    let (readings, sets) = (node.calls_of("nvmlDeviceGetCount_v2"), node.calls_of("nvmlEventSetCreate"));
+    assert!(sets <= readings, "{sets} sets in {readings} readings");
+}

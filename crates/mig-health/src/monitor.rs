@@ -59,8 +59,9 @@ pub struct Monitor {
 struct Known {
     /// It could not be reached, which only a reset mends.
     lost: bool,
-    wanted: bool,
-    pending: bool,
+    /// Whether the driver wants something done, and whether rows wait to be replaced: its last words on it.
+    wanted: Option<bool>,
+    pending: Option<bool>,
     errors: Option<u64>,
     /// Since when a counter has risen without an XID that says why.
     doubt: Option<Moment>,
@@ -90,20 +91,6 @@ impl Monitor {
             waiting: Vec::new(),
             last: BTreeMap::new(),
         }
-    }
-
-    /// Decides by another policy from now on. What it does not count any more is over.
-    pub fn decide_by(&mut self, policy: Policy) {
-        self.causes.retain(|key, cause| match key.what {
-            What::Xid(xid) => {
-                cause.ending = Some(policy.of(xid).recovery);
-                policy.acts_on(xid)
-            }
-            What::State(state) => policy.acts_on_state(state),
-            What::Unwatched => !policy.advertises_unwatched(),
-            What::Driver | What::Hang => true,
-        });
-        self.policy = policy;
     }
 
     /// What the policy is.
@@ -195,6 +182,14 @@ impl Monitor {
         }
     }
 
+    /// Nothing is told of a state that was there: it does not fade meanwhile.
+    fn stays(&mut self, gpu: &GpuUuid, state: State) {
+        let key = Key { gpu: gpu.clone(), slice: None, what: What::State(state) };
+        if let Some(cause) = self.causes.get_mut(&key).filter(|cause| cause.counts()) {
+            cause.fading = None;
+        }
+    }
+
     /// The GPUs were read, the last time at `read`. To be told again while nothing changes, too: time passes.
     pub fn read(&mut self, inventory: &NodeInventory, read: Moment, now: Moment) {
         self.settle(now);
@@ -247,7 +242,15 @@ impl Monitor {
         }
         let present: Vec<(State, Fault)> =
             faults(&gpu.vitals).into_iter().filter(|(state, _)| self.policy.acts_on_state(*state)).collect();
-        for state in [State::RecoveryWanted, State::RowRemapFailed, State::RowRemapPending] {
+        let (wants, rows) = (gpu.vitals.recovery.is_some(), gpu.vitals.remapped_rows.is_some());
+        for (state, told) in
+            [(State::RecoveryWanted, wants), (State::RowRemapFailed, rows), (State::RowRemapPending, rows)]
+        {
+            // Silence is no answer: what was told last still holds.
+            if !told && self.policy.acts_on_state(state) {
+                self.stays(uuid, state);
+                continue;
+            }
             let fault = present.iter().find(|(own, _)| *own == state).map(|(_, fault)| fault.clone());
             self.is(uuid, What::State(state), fault, now);
         }
@@ -255,6 +258,7 @@ impl Monitor {
         let known = self.gpus.entry(uuid.clone()).or_default();
         let rise = known.rises(&gpu.vitals, now) && risen;
         let reset = known.was_reset(&gpu.vitals);
+        let silent = known.wanted.is_some() && !wants || known.pending.is_some() && !rows;
         if rise {
             let key = Key { gpu: uuid.clone(), slice: None, what: What::State(State::UncorrectableErrors) };
             self.happens(key, State::UncorrectableErrors.fault(&gpu.vitals), Some(Ending::Hardware), now);
@@ -270,7 +274,7 @@ impl Monitor {
             if cause.ending != Some(Ending::Hardware) {
                 continue;
             }
-            if !present.is_empty() {
+            if !present.is_empty() || silent {
                 distrust(cause);
             } else if gone {
                 // Whatever comes in its place is another.
@@ -440,14 +444,15 @@ impl Known {
 
     /// Whether it was reset since the last look, by what a reset alone brings about.
     fn was_reset(&mut self, vitals: &Vitals) -> bool {
-        let rows = vitals.remapped_rows.unwrap_or_default();
-        let wanted = vitals.recovery.is_some_and(|recovery| recovery != Wanted::None);
+        let wanted = vitals.recovery.map(|recovery| recovery != Wanted::None).or(self.wanted);
+        let pending = vitals.remapped_rows.map(|rows| rows.pending).or(self.pending);
+        let ended = |before: Option<bool>, now: Option<bool>| before == Some(true) && now == Some(false);
         let fell = vitals.uncorrectable_errors.zip(self.errors).is_some_and(|(now, before)| now < before);
         if fell {
             self.errors = vitals.uncorrectable_errors;
         }
-        let reset = self.lost || fell || (self.wanted && !wanted) || (self.pending && !rows.pending);
-        (self.lost, self.wanted, self.pending) = (false, wanted, rows.pending);
+        let reset = self.lost || fell || ended(self.wanted, wanted) || ended(self.pending, pending);
+        (self.lost, self.wanted, self.pending) = (false, wanted, pending);
         reset
     }
 }

@@ -150,20 +150,7 @@ pub fn parse(text: &str) -> Result<Settings, PolicyError> {
 }
 
 pub(crate) fn parse_as<T: DeserializeOwned>(text: &str) -> Result<T, PolicyError> {
-    serde_saphyr::from_str(text).map_err(|error| PolicyError::Text(describe(&error)))
-}
-
-/// In one line that begins with the place.
-fn describe(error: &serde_saphyr::Error) -> String {
-    let text = error.without_snippet().to_string();
-    let reason = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ");
-    match error.location() {
-        Some(place) if place.line() > 0 => {
-            let own = format!(" at line {}, column {}", place.line(), place.column());
-            format!("line {}: {}", place.line(), reason.trim_end_matches(&own))
-        }
-        _ => reason,
-    }
+    mig_model::parse_yaml(text).map_err(PolicyError::Text)
 }
 
 fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {

@@ -6,7 +6,6 @@ use serde::Serialize;
 
 use crate::identity::{GpuUuid, MigUuid};
 use crate::profile::Profile;
-use crate::survey::Process;
 use crate::vitals::Vitals;
 
 /// One reading of the node's GPUs.
@@ -52,8 +51,6 @@ pub struct Gpu {
     pub vitals: Vitals,
     /// Why nobody would learn of its errors, if so.
     pub unwatched: Option<Fault>,
-    /// What runs on it; nothing where the driver does not tell.
-    pub processes: Option<Vec<Process>>,
     /// Why it can't be used at present; what is above is then the last that was known.
     pub fault: Option<Fault>,
 }

@@ -9,6 +9,7 @@ use nvml_wrapper_sys::bindings::nvmlDevice_t;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::error::DriverError;
+use crate::read::MOST_GPUS;
 use crate::session::{Event, EventSet, Session, XIDS};
 
 /// So long at most is waited at a time: somebody else may want something, which no event tells. At first that is likely,
@@ -26,6 +27,8 @@ pub(crate) struct Watcher<'s> {
     session: &'s Session,
     set: Option<EventSet<'s>>,
     gpus: BTreeMap<GpuUuid, Result<nvmlDevice_t, Fault>>,
+    /// By index: GPUs that were made to tell before anybody knew who they are.
+    early: BTreeMap<u32, Result<nvmlDevice_t, Fault>>,
     /// How often in a row waiting has failed, and why the last time.
     failed: (u32, Option<Fault>),
     began: Instant,
@@ -33,27 +36,61 @@ pub(crate) struct Watcher<'s> {
 
 impl<'s> Watcher<'s> {
     pub(crate) fn new(session: &'s Session) -> Self {
-        Self { session, set: None, gpus: BTreeMap::new(), failed: (0, None), began: Instant::now() }
+        Self {
+            session,
+            set: None,
+            gpus: BTreeMap::new(),
+            early: BTreeMap::new(),
+            failed: (0, None),
+            began: Instant::now(),
+        }
     }
 
-    /// Watches every GPU that answers, and says of which ones that fails.
-    pub(crate) fn watch(&mut self, inventory: &mut NodeInventory) {
+    /// Makes the GPUs tell, before they are read: what changes while they are is told then.
+    pub(crate) fn begin(&mut self) {
+        // Where they can't be counted, the reading says so.
+        let count = self.session.gpu_count().unwrap_or_default().min(MOST_GPUS);
+        self.early = (0..count).map(|index| (index, self.register(index))).collect();
+    }
+
+    /// Watches every GPU that answers, and says of which ones that fails. Whether what was read may be old by now: some
+    /// tell only from now on.
+    pub(crate) fn watch(&mut self, inventory: &mut NodeInventory, xids: &UnboundedSender<XidEvent>) -> bool {
         let answers = |uuid: &GpuUuid| inventory.gpus.iter().any(|gpu| gpu.uuid == *uuid && gpu.fault.is_none());
-        // One lost GPU ends every wait for the set that has it.
-        if !self.gpus.keys().all(answers) {
+        // One lost GPU ends every wait for the set that has it; and a set that has failed twice may be the set's fault.
+        if self.failed.0 > 1 || !self.gpus.keys().all(answers) {
+            self.drain(xids);
             self.gpus.clear();
             self.set = None;
         }
+        let mut late = false;
         for gpu in inventory.gpus.iter_mut().filter(|gpu| gpu.fault.is_none()) {
             let known = self.gpus.get(&gpu.uuid).and_then(|known| known.as_ref().ok().copied());
-            let watched = match known {
-                Some(raw) => Ok(raw),
-                None => self.register(gpu.index),
+            let watched = match known.map(Ok).or_else(|| self.early.remove(&gpu.index)) {
+                Some(watched) => watched,
+                None => {
+                    let watched = self.register(gpu.index);
+                    // Not where waiting fails again and again: that would be a reading without a rest.
+                    late |= watched.is_ok() && self.failed.0 == 0;
+                    watched
+                }
             };
             // Once may be the fault of a GPU that is lost, and watched no more from now on.
             let broken = self.failed.1.clone().filter(|_| self.failed.0 > 1);
             gpu.unwatched = watched.as_ref().err().cloned().or(broken);
             self.gpus.insert(gpu.uuid.clone(), watched);
+        }
+        self.early.clear();
+        late
+    }
+
+    /// Tells what the set still has.
+    fn drain(&self, xids: &UnboundedSender<XidEvent>) {
+        for _ in 0..MOST {
+            match self.set.as_ref().map(|set| set.wait(Duration::ZERO)) {
+                Some(Ok(Some(event))) => self.tell(&event, xids),
+                _ => return,
+            }
         }
     }
 

@@ -232,27 +232,32 @@ fn poll(
         Err(error) => return End::Failed(error),
     };
     let mut watcher = Watcher::new(session);
+    watcher.begin();
     let mut describer = Describer::new(session, &settings.sys_root);
     while channels.view.receiver_count() > 0 {
         let began = Instant::now();
+        let old;
         let pass = reader.pass(before.as_deref());
         settings.metrics.read(began.elapsed(), pass.is_ok());
         match pass {
             Ok(mut inventory) => {
-                watcher.watch(&mut inventory);
+                old = watcher.watch(&mut inventory, &channels.xids);
                 let same = before.take().filter(|before| **before == inventory);
                 let inventory = same.unwrap_or_else(|| Arc::new(inventory));
                 *before = Some(Arc::clone(&inventory));
                 publish(&channels.view, View { inventory: before.clone(), driver: DriverState::Ready });
                 channels.details.publish(&mut describer, &inventory);
-                if renewal.is_due(&inventory, settings.poll_interval) {
-                    tracing::debug!("NVML is started anew, to see whether GPUs are back");
-                    return End::Anew;
-                }
             }
             Err(error) => return End::Failed(error),
         }
-        rest(channels, || watcher.rest(settings.poll_interval, &channels.wake, &channels.xids));
+        // A moment, for what has happened is to be told all the same.
+        let pause = if old { Duration::ZERO } else { settings.poll_interval };
+        rest(channels, || watcher.rest(pause, &channels.wake, &channels.xids));
+        // After everything was told.
+        if before.as_ref().is_some_and(|inventory| renewal.is_due(inventory, settings.poll_interval)) {
+            tracing::debug!("NVML is started anew, to see whether GPUs are back");
+            return End::Anew;
+        }
         if loaded.was_replaced(settings.library.as_deref(), &settings.driver_root) {
             tracing::info!("the driver's library was replaced: it is loaded anew");
             return End::Anew;

@@ -9,13 +9,12 @@ use std::fs;
 use std::path::Path;
 
 use mig_model::{
-    ComputeInstance, Driver, Gpu, GpuInstance, GpuUuid, MigMode, MigUuid, NodeInventory, Process, Profile,
-    UnreadableGpu, Vitals,
+    ComputeInstance, Driver, Gpu, GpuInstance, GpuUuid, MigMode, MigUuid, NodeInventory, Profile, UnreadableGpu, Vitals,
 };
 
 use crate::error::DriverError;
 use crate::names::ProfileNames;
-use crate::session::{Handle, Seen, Session};
+use crate::session::{Handle, Session};
 
 /// Far more than any machine has.
 pub(crate) const MOST_GPUS: u32 = 1024;
@@ -95,7 +94,6 @@ impl<'s> Reader<'s> {
             gpu.instances = self.instances(index, &handle, &model)?;
         }
         gpu.vitals = handle.vitals();
-        gpu.processes = allowed(handle.computing())?.map(users);
         Ok(gpu)
     }
 
@@ -127,7 +125,6 @@ impl<'s> Reader<'s> {
             instances,
             vitals: Vitals::default(),
             unwatched: None,
-            processes: None,
             fault: None,
         };
         Ok(Identified { handle, gpu, model, pci_ids })
@@ -200,7 +197,9 @@ impl Reader<'_> {
                 };
                 if !self.warned_of_permission {
                     self.warned_of_permission = true;
-                    tracing::warn!("placements stay unknown, and profiles are told apart by their sizes: {error}");
+                    tracing::warn!(
+                        "placements stay unknown, profiles are told apart by their sizes, and the driver may not tell of errors (XIDs) in single slices: {error}"
+                    );
                 }
                 (profile, None)
             }
@@ -221,21 +220,6 @@ pub(crate) fn mig_devices<'s>(gpu: &Handle<'s>) -> Result<Vec<MigDevice<'s>>, Dr
         devices.push(MigDevice { device, index: position, gpu_instance, compute_instance, uuid });
     }
     Ok(devices)
-}
-
-/// Who they are and where, in order. What they use of memory would be another reading each time.
-fn users(seen: Vec<Seen>) -> Vec<Process> {
-    let user = |Seen { pid, gpu_instance, compute_instance, .. }| Process {
-        pid,
-        gpu_instance,
-        compute_instance,
-        memory_bytes: None,
-        name: None,
-    };
-    let mut users: Vec<Process> = seen.into_iter().map(user).collect();
-    users.sort();
-    users.dedup();
-    users
 }
 
 /// By placement, and compute instances by id.

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
@@ -74,7 +74,6 @@ fn settle(
             standing.send_modify(|standing| {
                 standing.file = path;
                 standing.problem = Some(why);
-                standing.failures += 1;
             });
         }
         Ok((file, next)) => {
@@ -90,13 +89,10 @@ fn settle(
                 }
                 chosen.send_replace(Some(Arc::new(next)));
             }
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).ok().map(|time| time.as_secs());
             standing.send_modify(|standing| {
                 standing.file = path;
                 standing.problem = None;
                 standing.has_any = true;
-                standing.since = now;
-                standing.loads += 1;
             });
         }
     }

@@ -52,21 +52,17 @@ impl HealthArgs {
             }
             None => Settings::default(),
         };
-        self.policy_of(&settings)
-    }
-
-    /// What decides with settings from elsewhere.
-    pub(crate) fn policy_of(&self, settings: &Settings) -> anyhow::Result<Policy> {
         let (switches, strange) = Switches::read(&self.dp_disable_healthchecks, &self.dp_enable_healthchecks);
         for word in strange {
             tracing::warn!(
                 "{word:?} in DP_DISABLE_HEALTHCHECKS or DP_ENABLE_HEALTHCHECKS is no XID, and is passed over"
             );
         }
-        let policy = Policy::new(settings, switches, self.advertise_unwatched).context("the health policy is wrong")?;
+        let policy =
+            Policy::new(&settings, switches, self.advertise_unwatched).context("the health policy is wrong")?;
         let switched =
             [&self.dp_disable_healthchecks, &self.dp_enable_healthchecks].iter().any(|text| !text.is_empty());
-        if switched || *settings != Settings::default() {
+        if switched || settings != Settings::default() {
             tracing::info!("these XIDs make nothing Unhealthy: {:?}", policy.ignored());
         }
         Ok(policy)

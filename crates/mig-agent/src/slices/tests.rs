@@ -6,7 +6,6 @@ fn gpu(index: u32, instances: Vec<GpuInstance>) -> Gpu {
     Gpu {
         vitals: mig_model::Vitals::default(),
         unwatched: None,
-        processes: None,
         index,
         uuid: GpuUuid::new(format!("GPU-{index}")).unwrap(),
         name: "NVIDIA A100-SXM4-40GB".to_owned(),

@@ -44,9 +44,12 @@ fn gpu(name: &str, slices: &[&str]) -> Gpu {
         numa_node: None,
         mig: MigMode::Known { enabled: !slices.is_empty(), pending: !slices.is_empty() },
         instances: slices.iter().enumerate().map(instance).collect(),
-        vitals: Vitals { recovery: Some(Wanted::None), ..Vitals::default() },
+        vitals: Vitals {
+            recovery: Some(Wanted::None),
+            remapped_rows: Some(RemappedRows::default()),
+            ..Vitals::default()
+        },
         unwatched: None,
-        processes: None,
         fault: None,
     }
 }
@@ -255,6 +258,53 @@ fn what_is_told_of_a_gpu_counts_for_as_long_as_it_is_so() {
     }
 }
 
+/// A call that fails says nothing of the hardware, in whichever pass it does.
+#[test]
+fn what_the_driver_does_not_tell_any_more_is_neither_over_nor_a_reset() {
+    let untold = |node: &NodeInventory| {
+        let mut node = node.clone();
+        node.gpus[0].vitals = Vitals::default();
+        node
+    };
+    let rows = |pending| Some(RemappedRows { pending, ..RemappedRows::default() });
+    for (ill, well) in [
+        ((Some(Wanted::GpuReset), rows(false)), (Some(Wanted::None), rows(false))),
+        ((Some(Wanted::None), rows(true)), (Some(Wanted::None), rows(false))),
+    ] {
+        let (mut monitor, mut node) = (monitor(), seven());
+        let vitals = |(recovery, remapped_rows)| Vitals { recovery, remapped_rows, uncorrectable_errors: None };
+        node.gpus[0].vitals = vitals(ill);
+        monitor.read(&node, at(1), at(1));
+        monitor.xid(&event(94, Some(2)), at(2));
+        for time in [3, 1000, 5000] {
+            monitor.read(&untold(&node), at(time), at(time));
+            assert_eq!(bad(&mut monitor, &untold(&node), at(time)), "*b", "{ill:?} at {time}");
+        }
+        node.gpus[0].vitals = vitals(well);
+        monitor.read(&node, at(5001), at(5001));
+        // Not told for a moment, while it fades: then it fades from the next answer on.
+        monitor.read(&untold(&node), at(5003), at(5003));
+        monitor.read(&node, at(5004), at(5004));
+        assert_eq!(bad(&mut monitor, &node, at(5008)), "*b");
+        assert_eq!(bad(&mut monitor, &node, at(5064)), "", "{ill:?}");
+    }
+}
+
+#[test]
+fn a_fault_of_hardware_does_not_fade_while_vitals_that_were_told_are_not() {
+    let (mut monitor, mut node) = (monitor(), seven());
+    monitor.read(&node, at(1), at(1));
+    monitor.xid(&event(94, Some(2)), at(10));
+    node.gpus[0].vitals = Vitals::default();
+    monitor.read(&node, at(11), at(11));
+    monitor.read(&node, at(3000), at(3000));
+    assert_eq!(bad(&mut monitor, &node, at(3000)), "b");
+    node.gpus[0].vitals = seven().gpus[0].vitals.clone();
+    monitor.read(&node, at(3001), at(3001));
+    assert_eq!(bad(&mut monitor, &node, at(3060)), "b");
+    assert_eq!(bad(&mut monitor, &node, at(3061)), "");
+}
+
 #[test]
 fn errors_of_memory_count_when_they_are_new_and_no_xid_says_whose_they_are() {
     let (mut monitor, mut node) = (monitor(), seven());
@@ -401,14 +451,4 @@ fn a_restart_knows_what_the_driver_told_once() {
     assert_eq!(restored(at(43)), "c", "the time without an agent is quiet, too");
     // Times that cannot be, as of a clock that went back, are the present.
     assert_eq!(restored(at(5)), "cd");
-}
-
-#[test]
-fn another_policy_counts_at_once() {
-    let (mut monitor, node) = (monitor(), seven());
-    monitor.read(&node, at(1), at(1));
-    monitor.xid(&event(94, Some(3)), at(10));
-    let settings = parse("xids: [{numbers: [94], policy: ignore}]").unwrap();
-    monitor.decide_by(Policy::new(&settings, Switches::default(), false).unwrap());
-    assert_eq!(bad(&mut monitor, &node, at(10)), "");
 }

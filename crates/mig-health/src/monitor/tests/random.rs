@@ -107,7 +107,8 @@ proptest! {
         }
         // In the end everything heals.
         node.gpus[0].fault = None;
-        node.gpus[0].vitals = Vitals { recovery: Some(Wanted::None), ..Vitals::default() };
+        let rows = Some(RemappedRows::default());
+        node.gpus[0].vitals = Vitals { recovery: Some(Wanted::None), remapped_rows: rows, ..Vitals::default() };
         for later in [0, 1, 1802] {
             monitor.read(&node, now + at(later), now + at(later));
         }
