@@ -319,6 +319,30 @@ async fn one_gpu_that_cannot_be_watched_degrades_itself_only() {
     listed(&kubelet, G1, 9, 9).await;
 }
 
+/// `nvml.h` on `nvmlEventSetWait_v2`: only errors that are in all instances are told to those who may not look at them.
+#[tokio::test]
+async fn without_the_monitor_capability_errors_of_the_whole_gpu_are_seen_and_the_node_says_so() {
+    let node = Node::written(&format!("permission: none\n{TWO}"));
+    let (kubelet, mut agent) = started(&node, &[&policy(&node, SLOW)]).await;
+    agent.line("the driver may not tell of errors (XIDs) in single slices");
+    let scrape = Scrape::of(&mut agent);
+    for gpu in ["0", "1"] {
+        for (errors, value) in [("all", 0.0), ("whole_gpu", 1.0), ("nothing", 0.0)] {
+            assert_eq!(
+                scrape.sum("mig_agent_gpu_watched", &[("gpu", gpu), ("errors", errors)]),
+                Some(value),
+                "{errors}"
+            );
+        }
+    }
+    let slice = of_gpu(&node, 0).into_iter().next().unwrap();
+    let (gpu, part) = node.place(&slice);
+    node.xids(gpu, &[(94, Some(part))]);
+    node.xid(1, 94, None);
+    // The second came after the first, which nobody told.
+    becomes(&kubelet, &of_gpu(&node, 1)).await;
+}
+
 #[tokio::test]
 async fn a_restart_of_the_agent_makes_nothing_well() {
     let node = Node::written(TWO);

@@ -55,6 +55,18 @@ pub struct Gpu {
     pub fault: Option<Fault>,
 }
 
+/// Of which of a GPU's errors the driver tells this agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Watched {
+    /// Of all, with the slices that they are in.
+    All,
+    /// Of those that are in the whole GPU: whom the driver does not let look at GPU instances, it may not tell of their
+    /// errors (`nvml.h` on `nvmlEventSetWait_v2`).
+    WholeGpu,
+    /// Of none.
+    Nothing,
+}
+
 /// A GPU that has an index and no more.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct UnreadableGpu {
@@ -62,6 +74,19 @@ pub struct UnreadableGpu {
     pub index: u32,
     /// What the driver said.
     pub fault: Fault,
+}
+
+impl Gpu {
+    /// Of which of its errors anybody would learn.
+    pub fn watched(&self) -> Watched {
+        if self.unwatched.is_some() {
+            Watched::Nothing
+        } else if self.instances.iter().any(|instance| instance.placement.is_none()) {
+            Watched::WholeGpu
+        } else {
+            Watched::All
+        }
+    }
 }
 
 /// What went wrong, for people and for machines.

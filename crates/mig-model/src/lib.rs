@@ -27,7 +27,7 @@ pub use details::{GpuDetails, NodeDetails, PartDetails};
 pub use geometry::{ComputeProfile, Engines, Geometry, GeometryError, InstanceProfile};
 pub use identity::{GpuUuid, IdentityError, MigUuid};
 pub use inventory::{
-    ComputeInstance, Driver, Fault, Gpu, GpuInstance, MigMode, NodeInventory, Placement, UnreadableGpu,
+    ComputeInstance, Driver, Fault, Gpu, GpuInstance, MigMode, NodeInventory, Placement, UnreadableGpu, Watched,
 };
 pub use labels::{Labels, labels};
 pub use plan::{GpuPlan, GpuWish, InUse, PlanError, Step, WantedInstance};

@@ -8,7 +8,7 @@ use std::fmt;
 use std::time::UNIX_EPOCH;
 
 use mig_device_plugin::DeviceState;
-use mig_model::{Gpu, MigMode, NodeInventory, ResourceName, UnreadableGpu};
+use mig_model::{Gpu, MigMode, NodeInventory, ResourceName, UnreadableGpu, Watched};
 use mig_nvml::DriverState;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue};
@@ -104,6 +104,16 @@ impl Page<'_> {
             MigMode::Unsupported => None,
         });
         self.gauge("gpu_mig_enabled", "Whether MIG mode is on; GPUs without MIG are left out", modes)?;
+        let watched = gpus.iter().flat_map(|gpu| {
+            let words = [("all", Watched::All), ("whole_gpu", Watched::WholeGpu), ("nothing", Watched::Nothing)];
+            words.map(|(word, watched)| {
+                let mut labels = of_gpu(gpu);
+                push(&mut labels, "errors", word);
+                (labels, i64::from(gpu.watched() == watched))
+            })
+        });
+        let help = "Of which of the GPU's errors (XIDs) the driver tells: 1 for these, 0 for the others";
+        self.gauge("gpu_watched", help, watched)?;
         let is_left_out = |index| i64::from(left_out.left_out.iter().any(|out| out.gpu == index));
         let whole = gpus.iter().map(|gpu| (of_gpu(gpu), is_left_out(gpu.index)));
         let unknown = unreadable.iter().map(|gpu| (of_unreadable(gpu), is_left_out(gpu.index)));
