@@ -25,8 +25,8 @@ test: rust $(python)/.complete ## All tests that need no cluster
 	@$(python)/bin/python tests/clients/run --library $(target)/fake-nvml/libnvidia-ml.so.1 --control $(target)/fake-nvml/fake-nvml tests/scenes/*.yaml
 
 .PHONY: deaths
-deaths: rust ## Kubelet and agent die by chance and by the hundred, simulated (DEATH_SEED= repeats a run)
-	@cargo test --locked -p mig-agent --test death_of_agent --test death_of_kubelet --test death_of_sockets -- --include-ignored
+deaths: rust ## Kubelet and agent die by chance, simulated: those tests of make test alone (DEATH_SEED= repeats a run)
+	@cargo test --locked -p mig-agent --test death_of_agent --test death_of_kubelet --test death_of_sockets
 
 .PHONY: contract
 contract: rust ## What NVML does, tried on a real library (LIBRARY=/path/libnvidia-ml.so.1 [GPU=0] [WRITABLE=1])

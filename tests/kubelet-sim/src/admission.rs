@@ -222,7 +222,7 @@ async fn prefer(
     }
     let offered = available.union(chosen).cloned().collect::<Vec<_>>();
     let required_ids = chosen.iter().cloned().collect::<Vec<_>>();
-    let turn = node.lock().turns;
+    let life = node.lock().life;
     let outcome = preferred_allocation(node, resource, offered.clone(), required_ids, required).await;
     let mut state = node.lock();
     match outcome {
@@ -240,7 +240,7 @@ async fn prefer(
         Err(error) => {
             if let AdmissionError::Preferred(status) = &error
                 && is_from_plugin(status)
-                && state.turns == turn
+                && state.lasts(life)
             {
                 let kind = ViolationKind::PreferredAllocationFailed;
                 let detail = format!("{status}");
@@ -274,7 +274,7 @@ fn is_from_plugin(status: &Status) -> bool {
 /// Has the plugin prepare the chosen devices.
 async fn allocate(node: &Node, resource: &str, ids: Ids) -> Result<Held, AdmissionError> {
     let request = ids.iter().cloned().collect();
-    let turn = node.lock().turns;
+    let life = node.lock().life;
     let response = match allocate_call(node, resource, vec![request]).await {
         Ok(response) => response,
         Err(error) => {
@@ -287,7 +287,7 @@ async fn allocate(node: &Node, resource: &str, ids: Ids) -> Result<Held, Admissi
     let mut held = Held { answer, ..Held::default() };
     let state = node.lock();
     // Who asked is dead, and what its successor knows is nothing to judge by.
-    if state.turns != turn {
+    if !state.lasts(life) {
         return Err(AdmissionError::NotRunning);
     }
     let lists = state.resources.get(resource).and_then(|known| known.lists.as_ref());

@@ -26,9 +26,9 @@ use tonic::transport::{Channel, Endpoint};
 pub(crate) type Plugin = DevicePluginClient<Channel>;
 
 /// One registration's connection, from before the dial to after the end of its stream.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Connection {
-    /// Cancelled when the kubelet hangs up.
+    /// Cancelled when the kubelet hangs up, or dies.
     pub(crate) closed: CancellationToken,
     /// Whether ListAndWatch is open.
     pub(crate) streaming: AtomicBool,
@@ -43,6 +43,11 @@ struct Wire {
 }
 
 impl Connection {
+    /// Ends with `life` at the latest.
+    pub(crate) fn new(life: &CancellationToken) -> Self {
+        Self { closed: life.child_token(), streaming: AtomicBool::default(), wire: Mutex::default() }
+    }
+
     /// Dials once.
     pub(crate) async fn dial(self: &Arc<Self>, path: &Path) -> Result<Plugin, tonic::transport::Error> {
         let connection = Arc::clone(self);

@@ -19,6 +19,7 @@ use tokio::{
     task::{JoinHandle, spawn_blocking},
 };
 use tokio_stream::wrappers::UnixListenerStream;
+use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
 use crate::{
@@ -36,13 +37,16 @@ pub(crate) struct Life {
     node: Arc<Node>,
     runtime: Option<Runtime>,
     podresources: Option<JoinHandle<()>>,
+    /// Cancelled once it is over.
+    over: CancellationToken,
 }
 
 impl Life {
     /// Wipes the sockets of plugins, remembers the checkpoint, and serves.
     pub(crate) fn start(node: &Arc<Node>) -> io::Result<Self> {
         let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("kubelet-sim").enable_all().build()?;
-        let mut life = Self { node: Arc::clone(node), runtime: Some(runtime), podresources: None };
+        let over = CancellationToken::new();
+        let mut life = Self { node: Arc::clone(node), runtime: Some(runtime), podresources: None, over: over.clone() };
         let device_plugins = node.device_plugins();
         create_directory(&device_plugins)?;
         {
@@ -52,12 +56,13 @@ impl Life {
                 None
             });
             state.remember(remembered.unwrap_or_default());
-            state.turns += 1;
+            state.lives += 1;
+            state.life = Some(state.lives);
         }
         wipe_sockets(&device_plugins)?;
         life.serve_podresources()?;
 
-        let service = RegistrationServer::new(Registrations { node: Arc::clone(node) });
+        let service = RegistrationServer::new(Registrations { node: Arc::clone(node), life: over });
         let enter = life.runtime.as_ref().map(Runtime::enter);
         let listener = UnixListener::bind(device_plugins.join("kubelet.sock"))?;
         // Told before the first plugin can be heard of.
@@ -114,12 +119,15 @@ impl Life {
     }
 
     async fn end(&mut self, in_order: bool) {
+        // From here on what its calls come to is nobody's fault.
+        self.node.lock().life = None;
         if let Some(runtime) = self.runtime.take() {
             // Blocks until each task is dropped, and with it its sockets; a panic in there has been reported already.
             let _ended = spawn_blocking(move || runtime.shutdown_timeout(Duration::from_secs(5))).await;
         }
+        // The calls of a process die with it. Those that were just made when its connections went may never end otherwise.
+        self.over.cancel();
         let mut state = self.node.lock();
-        state.turns += 1;
         state.forget();
         self.node.note(&mut state, What::Stopped { in_order });
     }

@@ -89,8 +89,10 @@ pub(crate) struct State {
     pub(crate) reusable: (String, HashMap<String, HashSet<String>>),
     pub(crate) in_flight: Vec<InFlight>,
     pub(crate) calls: u64,
-    /// How often a kubelet has begun or ended.
-    pub(crate) turns: u64,
+    /// Which kubelet runs, by its number; none between two.
+    pub(crate) life: Option<u64>,
+    /// How many there have been.
+    pub(crate) lives: u64,
     /// By resource, over all lives of the kubelet.
     pub(crate) counts: HashMap<String, Counts>,
     pub(crate) list_rates: HashMap<String, Rate>,
@@ -219,6 +221,11 @@ impl Node {
 }
 
 impl State {
+    /// Whether the kubelet that ran then runs still.
+    pub(crate) fn lasts(&self, life: Option<u64>) -> bool {
+        life.is_some() && self.life == life
+    }
+
     /// What the node's status would say.
     pub(crate) fn resources(&self) -> BTreeMap<String, Resource> {
         let seen = self.resources.iter().filter_map(|(name, known)| {

@@ -8,6 +8,7 @@ use std::{
 
 use kubelet::deviceplugin::{DevicePluginOptions, Empty, RegisterRequest, registration_server::Registration};
 use tokio::time::{Instant, sleep, timeout_at};
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use crate::{
@@ -39,6 +40,8 @@ const SILENCE: Duration = Duration::from_millis(5);
 #[derive(Debug)]
 pub(crate) struct Registrations {
     pub(crate) node: Arc<Node>,
+    /// Cancelled when the kubelet has died.
+    pub(crate) life: CancellationToken,
 }
 
 #[tonic::async_trait]
@@ -110,7 +113,7 @@ impl Registrations {
     /// Dials the plugin back and starts to watch its list, all before Register is answered.
     async fn connect(&self, resource: &str, path: &Path) -> Result<DevicePluginOptions, String> {
         let node = &self.node;
-        let connection = Arc::new(Connection::default());
+        let connection = Arc::new(Connection::new(&self.life));
         let mut pending = self.enter(resource, &connection).await;
 
         let deadline = Instant::now() + node.options.dial_timeout;
