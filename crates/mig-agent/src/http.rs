@@ -7,10 +7,13 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use mig_model::NodeInventory;
+use serde::Serialize;
 
 use crate::known::Known;
 use crate::metrics::{self, Metrics};
 use crate::page;
+use crate::slices::Slice;
 
 /// What is needed to answer.
 pub(crate) struct Answers {
@@ -59,10 +62,20 @@ async fn readyz(State(answers): State<Arc<Answers>>) -> (StatusCode, String) {
     (StatusCode::SERVICE_UNAVAILABLE, obstacles.join("\n") + "\n")
 }
 
-/// The last reading of the GPUs, as JSON; `null` before the first.
+/// The last reading of the GPUs, and who uses what.
+#[derive(Serialize)]
+struct Inventory<'a> {
+    #[serde(flatten)]
+    read: &'a NodeInventory,
+    slices: Vec<Slice>,
+}
+
+/// As JSON; `null` before the first reading.
 async fn inventory(State(answers): State<Arc<Answers>>) -> Response {
-    let inventory = answers.known.view().inventory;
-    match serde_json::to_string(&inventory.as_deref()) {
+    let known = &answers.known;
+    let read = known.view().inventory;
+    let inventory = read.as_deref().map(|read| Inventory { read, slices: known.slices() });
+    match serde_json::to_string(&inventory) {
         Ok(text) => ([(header::CONTENT_TYPE, "application/json")], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }

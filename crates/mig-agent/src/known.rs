@@ -66,6 +66,6 @@ impl Known {
     }
 
     pub(crate) fn slices(&self) -> Vec<Slice> {
-        slices::of(self.view().inventory.as_deref(), &self.status.resources())
+        slices::of(self.view().inventory.as_deref(), &self.status.resources(), &|uuid| self.status.pods_on(uuid))
     }
 }

@@ -7,13 +7,13 @@ use std::time::SystemTime;
 
 use humantime::format_duration;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
-use mig_device_plugin::{DeviceState, ResourceStatus};
+use mig_device_plugin::ResourceStatus;
 use mig_model::{NodeInventory, Offers};
 use mig_nvml::DriverState;
 
 use crate::known::Known;
 use crate::labels::Standing;
-use crate::slices::{Slice, State};
+use crate::slices::{self, Slice, State};
 
 /// Nothing may be loaded, and nothing may run, whatever gets into the page.
 pub(crate) const POLICY: &str =
@@ -21,13 +21,8 @@ pub(crate) const POLICY: &str =
 
 const STYLE: &str = include_str!("page/style.css");
 
-const STATES: [State; 5] = [
-    State::Listed(DeviceState::Free),
-    State::Listed(DeviceState::Allocated),
-    State::Listed(DeviceState::Unhealthy),
-    State::Listed(DeviceState::Vanished),
-    State::Listed(DeviceState::Unknown),
-];
+const STATES: [State; 6] =
+    [State::Free, State::Allocated, State::Outside, State::Unhealthy, State::Vanished, State::Unknown];
 
 pub(crate) fn render(known: &Known, host: &str) -> String {
     let view = known.view();
@@ -53,7 +48,7 @@ pub(crate) fn render(known: &Known, host: &str) -> String {
                     (readiness(&obstacles, known.status.served()))
                     (gpus(inventory, &slices, &known.offers()))
                     (vanished(&slices))
-                    (resources(&known.status.resources()))
+                    (resources(&known.status.resources(), &slices))
                     @if let Some(standing) = known.labels() { p.quiet { "Labels of the node: " (labels(standing)) } }
                 }
                 // Relative, so that they lead on through a proxy's path too.
@@ -128,10 +123,9 @@ fn vanished(slices: &[Slice]) -> Markup {
     }
 }
 
-fn resources(resources: &[ResourceStatus]) -> Markup {
-    let count = |resource: &ResourceStatus, state: State| {
-        resource.devices.iter().filter(|(_, own)| State::Listed(*own) == state).count()
-    };
+fn resources(resources: &[ResourceStatus], slices: &[Slice]) -> Markup {
+    let rows = resources.iter().map(|resource| (resource, slices::states(resource, slices)));
+    let count = |states: &[State], state: State| states.iter().filter(|own| **own == state).count();
     html! {
         h2 { "Resources" }
         @if resources.is_empty() {
@@ -142,11 +136,11 @@ fn resources(resources: &[ResourceStatus]) -> Markup {
                     th { "resource" } th { "registration" } th.number { "devices" }
                     @for state in STATES { th.number { (state.word()) } }
                 } }
-                tbody { @for resource in resources { tr {
+                tbody { @for (resource, states) in rows { tr {
                     th scope="row" { (resource.resource) }
                     td { (registration(resource)) }
                     td.number { (resource.devices.len()) }
-                    @for state in STATES { td.number.quiet[count(resource, state) == 0] { (count(resource, state)) } }
+                    @for state in STATES { td.number.quiet[count(&states, state) == 0] { (count(&states, state)) } }
                 } } }
             } }
         }

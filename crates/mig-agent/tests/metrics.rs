@@ -27,6 +27,9 @@ fn label(labels: &Labels, name: &str) -> String {
 }
 
 /// The UUIDs of the slices in a state.
+/// What nobody is said to hold is soon believed to be free.
+const SETTLED: &str = "--settle-time=50ms";
+
 fn in_state(scrape: &Scrape, state: &str) -> BTreeSet<String> {
     let all = scrape.with_value("mig_agent_slice_state", 1.0).into_iter();
     all.filter(|labels| labels["state"] == state).map(|labels| label(labels, "mig_uuid")).collect()
@@ -36,7 +39,7 @@ fn in_state(scrape: &Scrape, state: &str) -> BTreeSet<String> {
 async fn slices_are_free_or_allocated_as_pods_come_and_go() {
     let node = Node::new("demo");
     let kubelet = node.kubelet().await;
-    let mut agent = node.agent(&[]);
+    let mut agent = node.agent(&[SETTLED]);
     listed(&kubelet, G1, 9, 9).await;
     listed(&kubelet, G3, 1, 1).await;
     let scrape = Scrape::until(&mut agent, "all are free", |scrape| slices(scrape, G1, "free") == 9.0);
@@ -85,7 +88,7 @@ async fn what_is_cut_anew_is_seen_and_what_a_pod_still_holds_has_vanished() {
     let node =
         Node::written("gpus: [{model: A100-SXM4-40GB, instances: [{profile: 3g.20gb, id: 2}, {profile: 1g.5gb}]}]");
     let kubelet = node.kubelet().await;
-    let mut agent = node.agent(&[]);
+    let mut agent = node.agent(&[SETTLED]);
     listed(&kubelet, G3, 1, 1).await;
     listed(&kubelet, G1, 1, 1).await;
     let old = node.uuids("3g.20gb").remove(0);
@@ -111,8 +114,9 @@ async fn what_is_cut_anew_is_seen_and_what_a_pod_still_holds_has_vanished() {
 async fn a_lost_gpu_is_told_apart_from_the_others() {
     let node = Node::new("demo");
     let kubelet = node.kubelet().await;
-    let mut agent = node.agent(&[]);
+    let mut agent = node.agent(&[SETTLED]);
     listed(&kubelet, G1, 9, 9).await;
+    Scrape::until(&mut agent, "all are free", |scrape| slices(scrape, G1, "free") == 9.0);
     node.lose_gpu(0, true);
     let scrape = Scrape::until(&mut agent, "its slices are unhealthy", |scrape| slices(scrape, G1, "unhealthy") == 2.0);
     let healthy = |gpu: &str| scrape.sum("mig_agent_gpu_healthy", &[("gpu", gpu)]);
@@ -166,7 +170,7 @@ async fn without_podresources_nothing_is_called_free() {
     let node = Node::new("demo");
     let kubelet = node.kubelet().await;
     kubelet.set_podresources(PodResourcesMode::Failing);
-    let mut agent = node.agent(&[]);
+    let mut agent = node.agent(&[SETTLED]);
     listed(&kubelet, G1, 9, 9).await;
     let scrape = Scrape::of(&mut agent);
     assert_eq!((slices(&scrape, G1, "unknown"), slices(&scrape, G1, "free")), (9.0, 0.0));
@@ -204,7 +208,7 @@ async fn a_hung_driver_does_not_hold_up_a_scrape() {
 async fn a_scrape_asks_neither_the_driver_nor_the_kubelet() {
     let node = Node::new("eight-by-seven");
     let kubelet = node.kubelet().await;
-    let mut agent = node.agent(&["--poll-interval", "1h", "--settle-time", "1h"]);
+    let mut agent = node.agent(&["--poll-interval", "1h", SETTLED]);
     listed(&kubelet, G1, 56, 56).await;
     Scrape::until(&mut agent, "podresources was read twice", |scrape| slices(scrape, G1, "free") == 56.0);
     let (calls, events) = (node.calls(), kubelet.events().len());

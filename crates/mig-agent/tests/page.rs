@@ -36,19 +36,21 @@ fn page(agent: &mut node::Agent, is: impl Fn(&str) -> bool) -> String {
 async fn it_shows_the_driver_the_gpus_their_slices_and_the_resources() {
     let node = Node::new("demo");
     let kubelet = node.kubelet().await;
-    let mut agent = node.agent(&[]);
+    let mut agent = node.agent(&["--settle-time=50ms"]);
     listed(&kubelet, G1, 9, 9).await;
     listed(&kubelet, G3, 1, 1).await;
     kubelet.admit(Pod::new("train").container("main", [(G3, 1)])).await.unwrap();
     let page = page(&mut agent, |words| {
-        words.contains("Ready: 3 resources registered") && words.contains("3g.20gb allocated")
+        words.contains("Ready: 3 resources registered")
+            && words.contains("3g.20gb allocated: default/train/main")
+            && words.contains("1g.5gb free")
     });
     let words = words(&page);
     let gpu = &node.world().gpus[0].uuid;
     for expected in [
         "580.159.04".to_owned(),
         format!("GPU 0 NVIDIA A100-SXM4-40GB, MIG is on, {gpu}"),
-        format!("3g.20gb allocated {}", node.uuids("3g.20gb")[0]),
+        format!("3g.20gb allocated: default/train/main {}", node.uuids("3g.20gb")[0]),
         format!("1g.5gb free {}", node.uuids("1g.5gb")[0]),
         "nvidia.com/mig-1g.5gb for".to_owned(),
     ] {

@@ -37,9 +37,14 @@ fn expected(world: &World, index: usize, gpu: &Gpu) -> Value {
         None => json!({"state": "unsupported"}),
         Some(_) => json!({"state": "known", "enabled": gpu.mig_current, "pending": gpu.mig_pending}),
     };
+    let mut users: Vec<(u32, Option<u32>, Option<u32>)> =
+        gpu.processes.iter().filter(|p| !p.graphics).map(|p| (p.pid, p.instance, p.compute)).collect();
+    users.sort();
+    let user = |(pid, instance, compute): (u32, Option<u32>, Option<u32>)| json!({"pid": pid, "gpu_instance": instance, "compute_instance": compute, "memory_bytes": null, "name": null});
+    let users: Vec<Value> = users.into_iter().map(user).collect();
     json!({
         "index": index, "uuid": gpu.uuid, "name": model.name, "minor": gpu.minor, "pci_address": gpu.pci.short(),
-        "numa_node": gpu.numa, "mig": mig, "instances": instances, "fault": null, "unwatched": null,
+        "numa_node": gpu.numa, "mig": mig, "instances": instances, "fault": null, "unwatched": null, "processes": users,
         "vitals": {
             "uncorrectable_errors": 0, "recovery": "none",
             "remapped_rows": {"correctable": 0, "uncorrectable": 0, "pending": false, "failed": false},
@@ -105,6 +110,6 @@ async fn the_driver_is_asked_each_question_once() {
     let _agent = node.agent(&["--poll-interval", "1h"]);
     node::listed(&kubelet, node::G1, 56, 56).await;
     let calls = node.calls();
-    // With three for each GPU that make it tell of errors, and three for how it does.
-    assert!(calls <= 455, "{calls} calls for 8 GPUs of 7 slices");
+    // With three for each GPU that make it tell of errors, three for how it does, and one for who computes on it.
+    assert!(calls <= 456, "{calls} calls for 8 GPUs of 7 slices");
 }

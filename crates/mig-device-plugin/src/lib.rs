@@ -31,5 +31,5 @@ pub use container::strategy::{DeviceIdStrategy, DeviceListStrategy, PreferredAll
 pub use container::{ContainerSettings, Files};
 pub use fleet::{Settings, Wanted, run};
 pub use metrics::Metrics;
-pub use outlet::DeviceState;
+pub use outlet::Listed;
 pub use status::{ResourceStatus, Status};

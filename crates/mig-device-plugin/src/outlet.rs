@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use mig_model::{Device, Fault, ResourceName};
+use mig_model::{Device, Fault, Pods, ResourceName};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -36,19 +36,15 @@ struct Activity {
     container: Arc<ContainerSettings>,
 }
 
-/// What can be said of a device that is listed, or was.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DeviceState {
-    /// Nobody holds it.
-    Free,
-    /// A pod holds it, or will in a moment.
-    Allocated,
-    /// It has a fault; a pod may hold it all the same.
-    Unhealthy,
+/// A device that is listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Which.
+    pub device: Device,
     /// It no longer exists; a pod may still hold its id.
-    Vanished,
-    /// It exists and is well. Whether a pod holds it is not known: podresources was not read yet.
-    Unknown,
+    pub vanished: bool,
+    /// The pods that hold this id.
+    pub pods: Pods,
 }
 
 /// An Allocate call under way.
@@ -79,15 +75,13 @@ impl Outlet {
     }
 
     /// The devices of the list, as those who look at the agent see them.
-    pub(crate) fn devices(&self) -> Vec<(Device, DeviceState)> {
-        let state = |entry: &Entry| match self.usage.is_held(&entry.device().id) {
-            _ if entry.gone => DeviceState::Vanished,
-            _ if !entry.is_healthy() => DeviceState::Unhealthy,
-            Some(true) => DeviceState::Allocated,
-            Some(false) => DeviceState::Free,
-            None => DeviceState::Unknown,
+    pub(crate) fn devices(&self) -> Vec<Listed> {
+        let listed = |entry: &Entry| Listed {
+            device: entry.device().clone(),
+            vanished: entry.gone,
+            pods: self.usage.pods_with(&entry.device().id),
         };
-        self.roster().entries().iter().map(|entry| (entry.device().clone(), state(entry))).collect()
+        self.roster().entries().iter().map(listed).collect()
     }
 
     /// Offers these from now on. Says whether the list waits for somebody to let go of something.
@@ -171,26 +165,5 @@ mod tests {
         tokio::time::sleep(settle).await;
         assert!(!outlet.update(&Arc::default(), &[device("MIG-b", "GPU-0")]));
         assert_eq!(outlet.roster().entries().len(), 1);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn each_device_is_in_one_state() {
-        use DeviceState::{Allocated, Free, Unhealthy, Unknown, Vanished};
-        let settle = Duration::from_secs(5);
-        let usage = Arc::new(Usage::new(mig_model::ResourceDomain::default(), settle));
-        let resource = ResourceName::gpu(&mig_model::ResourceDomain::default());
-        let meter = crate::metrics::Metrics::default().of(&resource);
-        let outlet = Outlet::new(resource, Arc::clone(&usage), settle, meter);
-        let states = || outlet.devices().into_iter().map(|(_, state)| state).collect::<Vec<_>>();
-        let [a, b, c, d] = ["MIG-a", "MIG-b", "MIG-c", "MIG-d"].map(|id| device(id, "GPU-0"));
-        outlet.update(&Arc::default(), &[a.clone(), b.clone(), c.clone(), d]);
-        usage.record(&outlet.resource, ["MIG-b"].into_iter());
-        assert_eq!(states(), [Unknown, Allocated, Unknown, Unknown]);
-        let mut faulty = c;
-        faulty.device.fault = Some(Fault { kind: "GpuIsLost", message: "lost".to_owned() });
-        usage.certainly_free_now(settle).await;
-        usage.record(&outlet.resource, ["MIG-b"].into_iter());
-        outlet.update(&Arc::default(), &[a, b, faulty]);
-        assert_eq!(states(), [Free, Allocated, Unhealthy, Vanished]);
     }
 }

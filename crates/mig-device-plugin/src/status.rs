@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use mig_model::{Device, ResourceName};
+use mig_model::{Pods, ResourceName};
 
-use crate::outlet::{DeviceState, Outlet};
+use crate::outlet::{Listed, Outlet};
 
 /// How each resource does, for those who ask whether the agent is ready, and for those who look at it.
 #[derive(Default)]
@@ -33,7 +33,7 @@ pub struct ResourceStatus {
     /// When the kubelet last took its registration and opened its stream.
     pub registered: Option<SystemTime>,
     /// Its list, in the list's order.
-    pub devices: Vec<(Device, DeviceState)>,
+    pub devices: Vec<Listed>,
 }
 
 impl Status {
@@ -97,6 +97,12 @@ impl Status {
             devices: standing.outlet.devices(),
         };
         self.standings().iter().map(report).collect()
+    }
+
+    /// The pods that hold the slice of that UUID, under whatever name.
+    pub fn pods_on(&self, uuid: &str) -> Pods {
+        let usage = self.standings().values().next().map(|standing| Arc::clone(&standing.outlet.usage));
+        usage.map_or(Pods::Unknown, |usage| usage.pods_on(uuid))
     }
 
     /// What keeps every device of the node from being given to containers, if something does.

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kubelet::{Holding, SocketIdentity, causes, list_holdings};
-use mig_model::{ResourceDomain, ResourceName, uuid_of};
+use mig_model::{Holder, Pods, ResourceDomain, ResourceName, uuid_of};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep};
 
@@ -56,6 +56,8 @@ struct State {
     records: HashMap<String, Record>,
     /// The last two readings of podresources, newest last.
     readings: Vec<Reading>,
+    /// Podresources could not be read when it was last tried.
+    failing: bool,
     /// Whether some roster keeps ids only because they may be held.
     wanted: bool,
 }
@@ -74,10 +76,33 @@ struct Reading {
     began: Instant,
     /// By resource, as the kubelet names it, other people's too.
     held: HashMap<String, HashSet<String>>,
+    /// By id, of whichever resource.
+    holders: HashMap<String, Vec<Holder>>,
     mixtures: BTreeSet<(String, Vec<String>)>,
 }
 
 impl State {
+    /// The pods that hold one of these ids. That none does is known once podresources was read twice, the last time a
+    /// settle time after the agent's start or its kubelet's.
+    fn pods(&self, settle: Duration, is_one: impl Fn(&str) -> bool) -> Pods {
+        let last = self.readings.last();
+        let listed = last.into_iter().flat_map(|reading| &reading.holders).filter(|(id, _)| is_one(id));
+        let mut holders: Vec<Holder> = listed.flat_map(|(_, holders)| holders).cloned().collect();
+        let mut records = self.records.iter().filter(|(id, _)| is_one(id));
+        if !holders.is_empty() || records.any(|(_, record)| !record.sighted) {
+            holders.sort();
+            holders.dedup();
+            return Pods::Hold(holders);
+        }
+        if self.failing || !self.is_settled(settle) { Pods::Unknown } else { Pods::None }
+    }
+
+    /// Whether what podresources does not list is nothing.
+    fn is_settled(&self, settle: Duration) -> bool {
+        let late = |reading: &Reading| reading.began >= self.met + settle;
+        self.readings.len() == 2 && self.readings.last().is_some_and(late)
+    }
+
     /// Whether two readings in a row lack the id that mean something.
     fn lacks(&self, id: &str, record: Option<&Record>, settle: Duration) -> bool {
         let given_out = record.map(|record| record.at + if record.sighted { settle } else { settle * UNSEEN });
@@ -107,7 +132,8 @@ impl Reading {
 impl Usage {
     pub(crate) fn new(domain: ResourceDomain, settle: Duration) -> Self {
         let met = Instant::now();
-        let state = State { kubelet: None, met, records: HashMap::new(), readings: Vec::new(), wanted: false };
+        let state =
+            State { kubelet: None, met, records: HashMap::new(), readings: Vec::new(), failing: false, wanted: false };
         Self {
             domain,
             settle,
@@ -134,12 +160,15 @@ impl Usage {
         self.news.notify_one();
     }
 
-    /// Whether a pod holds the id, as far as is known at present: nothing before podresources was read. Good enough to
-    /// be shown, not to drop an id: see [`Self::is_free`].
-    pub(crate) fn is_held(&self, id: &str) -> Option<bool> {
-        let state = self.state();
-        let given_out = state.records.get(id).is_some_and(|record| !record.sighted);
-        if given_out { Some(true) } else { state.readings.last().map(|reading| reading.holds(id)) }
+    /// The pods that hold the id, as far as is known at present. Good enough to be shown, not to drop an id: see
+    /// [`Self::is_free`].
+    pub(crate) fn pods_with(&self, id: &str) -> Pods {
+        self.state().pods(self.settle, |own| own == id)
+    }
+
+    /// The pods that hold the slice of that UUID, as whichever share and under whatever name.
+    pub(crate) fn pods_on(&self, uuid: &str) -> Pods {
+        self.state().pods(self.settle, |own| uuid_of(own) == uuid)
     }
 
     /// Whether no pod holds the id any more: two readings of podresources in a row lack it, both begun a settle time
@@ -236,10 +265,16 @@ impl Usage {
     fn learn(&self, began: Instant, holdings: Vec<Holding>) {
         let mixtures = mixtures(&holdings, &self.domain);
         let mut held: HashMap<String, HashSet<String>> = HashMap::new();
-        for holding in holdings {
-            held.entry(holding.resource).or_default().extend(holding.ids);
+        let mut holders: HashMap<String, Vec<Holder>> = HashMap::new();
+        for Holding { namespace, pod, container, resource, ids } in holdings {
+            let holder = Holder { namespace, pod, container };
+            // Other people's devices are nobody's slices.
+            for id in ids.iter().filter(|id| is_uuid(uuid_of(id))) {
+                holders.entry(id.clone()).or_default().push(holder.clone());
+            }
+            held.entry(resource).or_default().extend(ids);
         }
-        let reading = Reading { began, held, mixtures };
+        let reading = Reading { began, held, holders, mixtures };
         let mut state = self.state();
         for (id, record) in &mut state.records {
             record.sighted |= reading.holds(id);
@@ -262,7 +297,7 @@ impl Usage {
         if state.wanted || state.readings.len() < 2 {
             return Some(pause.min(WAITING));
         }
-        if state.records.values().any(|record| !record.sighted) {
+        if !state.is_settled(self.settle) || state.records.values().any(|record| !record.sighted) {
             return Some(pause);
         }
         // Only for those who want to see what is allocated: nothing tells when a pod lets go.
@@ -280,6 +315,7 @@ impl Usage {
             let began = Instant::now();
             let read = list_holdings(&socket).await;
             metrics.podresources_read(read.is_ok());
+            self.state().failing = read.is_err();
             match read {
                 Ok(holdings) => {
                     self.learn(began, holdings);
@@ -324,6 +360,11 @@ impl Usage {
             }
         }
     }
+}
+
+/// Whether it may be a GPU's or a MIG device's: of a cluster's many devices most are not.
+fn is_uuid(id: &str) -> bool {
+    id.starts_with("MIG-") || id.starts_with("GPU-")
 }
 
 #[cfg(test)]
@@ -402,18 +443,46 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_shown_as_held_is_what_was_given_out_or_was_last_seen() {
         let usage = Usage::new(ResourceDomain::default(), SETTLE);
-        assert_eq!(usage.is_held("MIG-a"), None, "podresources was not read yet");
+        assert_eq!(usage.pods_with("MIG-a"), Pods::Unknown, "podresources was not read yet");
         usage.record(&ResourceName::gpu(&ResourceDomain::default()), ["MIG-a"].into_iter());
-        assert_eq!(usage.is_held("MIG-a"), Some(true));
+        assert_eq!(usage.pods_with("MIG-a"), Pods::Hold(vec![]));
         learn(&usage, vec![]);
-        assert_eq!((usage.is_held("MIG-a"), usage.is_held("MIG-b")), (Some(true), Some(false)), "not seen yet");
+        learn(&usage, vec![]);
+        assert_eq!(usage.pods_with("MIG-b"), Pods::Unknown, "the settle time has not passed");
+        assert_eq!(usage.next_look(SELDOM), Some(SELDOM), "and it is to be looked at again");
+        sleep(SETTLE).await;
+        learn(&usage, vec![]);
+        assert_eq!(
+            (usage.pods_with("MIG-a"), usage.pods_with("MIG-b")),
+            (Pods::Hold(vec![]), Pods::None),
+            "not seen yet"
+        );
         learn(&usage, holding("MIG-a"));
-        assert_eq!(usage.is_held("MIG-a"), Some(true));
+        let Pods::Hold(holders) = usage.pods_with("MIG-a") else { panic!("it is held") };
+        assert_eq!(holders[0].pod, "train");
         assert_eq!(usage.next_look(SELDOM), Some(SETTLE * HELD), "nothing tells when a pod lets go");
         learn(&usage, vec![]);
-        assert_eq!(usage.is_held("MIG-a"), Some(false));
+        assert_eq!(usage.pods_with("MIG-a"), Pods::None);
+        usage.state().failing = true;
+        assert_eq!(usage.pods_with("MIG-a"), Pods::Unknown, "whoever can't be asked has not said no");
+        usage.state().failing = false;
         learn(&usage, vec![]);
         assert_eq!(usage.next_look(SELDOM), None, "nothing is held, and nothing is to be learnt");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_shares_of_a_slice_have_their_pods_and_the_slice_has_all_of_them() {
+        let usage = Usage::new(ResourceDomain::default(), SETTLE);
+        usage.certainly_free_now(SETTLE).await;
+        let second = Holding { pod: "infer".to_owned(), ..holding("MIG-a::1").remove(0) };
+        learn(&usage, [holding("MIG-a::0"), vec![second]].concat());
+        let names = |pods: Pods| match pods {
+            Pods::Hold(holders) => holders.into_iter().map(|holder| holder.pod).collect::<Vec<_>>(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(names(usage.pods_with("MIG-a::0")), ["train"]);
+        assert_eq!(names(usage.pods_on("MIG-a")), ["infer", "train"]);
+        assert_eq!(usage.pods_with("MIG-a::2"), Pods::None);
     }
 
     #[tokio::test(start_paused = true)]

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::identity::{GpuUuid, MigUuid};
 use crate::profile::Profile;
+use crate::survey::Process;
 use crate::vitals::Vitals;
 
 /// One reading of the node's GPUs.
@@ -49,6 +50,8 @@ pub struct Gpu {
     pub instances: Vec<GpuInstance>,
     /// How its hardware does.
     pub vitals: Vitals,
+    /// What computes on it, in order; nothing if the driver does not say.
+    pub processes: Option<Vec<Process>>,
     /// Why nobody would learn of its errors, if so.
     pub unwatched: Option<Fault>,
     /// Why it can't be used at present; what is above is then the last that was known.

@@ -4,6 +4,7 @@
 //! ```text
 //!   NodeInventory --assign(Terms)--> Offers: ResourceName -> devices, and what was left out and why
 //!   NodeInventory + NodeDetails --labels(Terms)--> what the node's labels say
+//!   Pods + what runs on a GPU --Use::of--> who uses a slice
 //!   NodeSurvey + Layout --plan--> Steps for each GPU, or why the wish cannot be met
 //! ```
 
@@ -20,6 +21,7 @@ mod resource;
 mod sharing;
 mod strategy;
 mod survey;
+mod usage;
 mod vitals;
 mod yaml;
 
@@ -38,5 +40,6 @@ pub use sharing::{
 };
 pub use strategy::{Address, Device, LeftOut, MigAddress, Offers, Strategy, StrategyError, assign};
 pub use survey::{GpuSurvey, NodeSurvey, Process};
+pub use usage::{Holder, Pods, Running, Use};
 pub use vitals::{Recovery, RemappedRows, Vitals, XidEvent};
 pub use yaml::parse as parse_yaml;

@@ -9,12 +9,13 @@ use std::fs;
 use std::path::Path;
 
 use mig_model::{
-    ComputeInstance, Driver, Gpu, GpuInstance, GpuUuid, MigMode, MigUuid, NodeInventory, Profile, UnreadableGpu, Vitals,
+    ComputeInstance, Driver, Gpu, GpuInstance, GpuUuid, MigMode, MigUuid, NodeInventory, Process, Profile,
+    UnreadableGpu, Vitals,
 };
 
 use crate::error::DriverError;
 use crate::names::ProfileNames;
-use crate::session::{Handle, Session};
+use crate::session::{Handle, Seen, Session};
 
 /// Far more than any machine has.
 pub(crate) const MOST_GPUS: u32 = 1024;
@@ -90,8 +91,14 @@ impl<'s> Reader<'s> {
     fn gpu(&mut self, index: u32, before: Option<&NodeInventory>) -> Result<Gpu, DriverError> {
         let Identified { handle, mut gpu, model, .. } = self.identify(index, before)?;
         gpu.mig = self.mig_mode(&handle)?;
+        let computing = handle.computing();
+        // Who may not see all that runs on a GPU may see what runs on its parts.
+        let mut on_parts = matches!(&computing, Err(error) if error.is_denied()).then(Vec::new);
         if gpu.mig.is_enabled() {
-            gpu.instances = self.instances(index, &handle, &model)?;
+            gpu.instances = self.instances(index, &handle, &model, |part| look_at(&mut on_parts, part))?;
+            gpu.processes = computing.ok().or(on_parts).map(users);
+        } else {
+            gpu.processes = computing.ok().map(users);
         }
         gpu.vitals = handle.vitals();
         Ok(gpu)
@@ -124,6 +131,7 @@ impl<'s> Reader<'s> {
             mig,
             instances,
             vitals: Vitals::default(),
+            processes: None,
             unwatched: None,
             fault: None,
         };
@@ -153,9 +161,12 @@ impl<'s> Reader<'s> {
         index: u32,
         gpu: &Handle<'_>,
         model: &str,
+        mut each: impl FnMut(&MigDevice<'_>),
     ) -> Result<Vec<GpuInstance>, DriverError> {
         let mut instances: BTreeMap<u32, GpuInstance> = BTreeMap::new();
-        for MigDevice { device, index: position, gpu_instance, compute_instance, uuid } in mig_devices(gpu)? {
+        for part in mig_devices(gpu)? {
+            each(&part);
+            let MigDevice { device, index: position, gpu_instance, compute_instance, uuid } = part;
             let instance = match instances.entry(gpu_instance) {
                 Entry::Occupied(known) => known.into_mut(),
                 Entry::Vacant(place) => {
@@ -220,6 +231,34 @@ pub(crate) fn mig_devices<'s>(gpu: &Handle<'s>) -> Result<Vec<MigDevice<'s>>, Dr
         devices.push(MigDevice { device, index: position, gpu_instance, compute_instance, uuid });
     }
     Ok(devices)
+}
+
+/// Adds what runs on a part; none is known any more once one part keeps it to itself.
+fn look_at(seen: &mut Option<Vec<Seen>>, part: &MigDevice<'_>) {
+    let Some(all) = seen else { return };
+    let place =
+        |own| Seen { gpu_instance: Some(part.gpu_instance), compute_instance: Some(part.compute_instance), ..own };
+    match part.device.computing() {
+        Ok(own) => all.extend(own.into_iter().map(place)),
+        // It was destroyed meanwhile.
+        Err(error) if error.is_gone() => {}
+        Err(_) => *seen = None,
+    }
+}
+
+/// Who they are and where, in order. What they use of memory would be another reading each time.
+fn users(seen: Vec<Seen>) -> Vec<Process> {
+    let user = |Seen { pid, gpu_instance, compute_instance, .. }| Process {
+        pid,
+        gpu_instance,
+        compute_instance,
+        memory_bytes: None,
+        name: None,
+    };
+    let mut users: Vec<Process> = seen.into_iter().map(user).collect();
+    users.sort();
+    users.dedup();
+    users
 }
 
 /// By placement, and compute instances by id.

@@ -71,7 +71,7 @@ impl Surveyor<'_> {
             cut = match read_cut(gpu, &profiles) {
                 // Then MIG devices tell what they can.
                 Err(error) if error.is_denied() => {
-                    let instances = self.reader.instances(survey.gpu.index, gpu, model)?;
+                    let instances = self.reader.instances(survey.gpu.index, gpu, model, |_| {})?;
                     Cut { instances, ..Cut::default() }
                 }
                 other => other?,

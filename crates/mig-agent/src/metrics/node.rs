@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::UNIX_EPOCH;
 
-use mig_device_plugin::DeviceState;
+use mig_device_plugin::Listed;
 use mig_model::{Gpu, MigMode, NodeInventory, ResourceName, UnreadableGpu, Watched};
 use mig_nvml::DriverState;
 use prometheus_client::collector::Collector;
@@ -161,11 +161,11 @@ impl Page<'_> {
         self.gauge("gpu_fault", "GPUs that cannot be used, and why; always 1", gpus)?;
         let mut reasons: BTreeMap<(ResourceName, String), &str> = BTreeMap::new();
         for resource in known.status.resources() {
-            for (device, state) in resource.devices {
-                let reason = match (state, device.fault) {
-                    (DeviceState::Vanished, _) => "Vanished",
-                    (_, Some(fault)) => fault.kind,
-                    (_, None) => continue,
+            for Listed { device, vanished, .. } in resource.devices {
+                let reason = match device.fault {
+                    _ if vanished => "Vanished",
+                    Some(fault) => fault.kind,
+                    None => continue,
                 };
                 reasons.insert((resource.resource.clone(), device.id), reason);
             }

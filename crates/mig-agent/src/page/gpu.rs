@@ -1,7 +1,7 @@
 //! One GPU as a row of memory slices.
 
 use maud::{Markup, html};
-use mig_model::{Gpu, GpuInstance, MigMode, Placement};
+use mig_model::{Gpu, GpuInstance, MigMode, Placement, Use};
 
 use crate::slices::{Slice, State};
 
@@ -89,13 +89,34 @@ fn parts(instance: &GpuInstance, slices: &[Slice]) -> Markup {
     }
 }
 
+/// Who they are.
+fn users(usage: &Use) -> Option<String> {
+    let names: Vec<String> = match usage {
+        Use::Allocated { containers } => {
+            containers.iter().map(|c| format!("{}/{}/{}", c.namespace, c.pod, c.container)).collect()
+        }
+        Use::Outside { processes } => processes.iter().map(|process| format!("process {}", process.pid)).collect(),
+        Use::Unknown { reason } => vec![(*reason).to_owned()],
+        Use::Free => Vec::new(),
+    };
+    (!names.is_empty()).then(|| names.join(", "))
+}
+
 fn block(name: &str, slice: &Slice) -> Markup {
     let state = slice.state.word();
+    let users = users(&slice.usage);
     // The end of a UUID is cut off where there is no room: pointing at it shows all.
     html! {
         div class={ "slice " (state) } title={ (slice.id) @if let Some(r) = &slice.resource { " as " (r) } } {
             b { (name) }
-            span { @if slice.state == State::LeftOut { "not offered" } @else { (state) } }
+            span title=[users.as_deref()] {
+                @match slice.state {
+                    State::LeftOut => "not offered",
+                    State::Outside => "used by no pod",
+                    _ => (state),
+                }
+                @if let Some(users) = &users { ": " (users) }
+            }
             code { (slice.id) }
         }
     }

@@ -122,6 +122,23 @@ impl Node {
         self.machine().change(edit).unwrap();
     }
 
+    /// A program begins to compute on a GPU, or on a part of it.
+    pub(crate) fn run_process(&self, gpu: usize, pid: u32, part: Option<(u32, u32)>) {
+        let process = fake_nvml::Process {
+            pid,
+            name: "train".to_owned(),
+            memory: 1 << 20,
+            graphics: false,
+            instance: part.map(|(instance, _)| instance),
+            compute: part.map(|(_, compute)| compute),
+        };
+        self.change(|world| world.add_process(gpu, process).unwrap());
+    }
+
+    pub(crate) fn end_process(&self, pid: u32) {
+        self.change(|world| world.remove_process(pid).unwrap());
+    }
+
     pub(crate) fn lose_gpu(&self, index: usize, lost: bool) {
         self.change(|world| world.gpus[index].lost = lost);
     }

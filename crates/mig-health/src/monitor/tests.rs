@@ -50,6 +50,7 @@ fn gpu(name: &str, slices: &[&str]) -> Gpu {
             ..Vitals::default()
         },
         unwatched: None,
+        processes: None,
         fault: None,
     }
 }

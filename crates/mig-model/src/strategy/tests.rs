@@ -25,6 +25,7 @@ fn cut(index: u32, profiles: &[&str]) -> Gpu {
     Gpu {
         vitals: crate::Vitals::default(),
         unwatched: None,
+        processes: None,
         index,
         uuid: GpuUuid::new(format!("GPU-{index}")).unwrap(),
         name: "NVIDIA A100-SXM4-40GB".to_owned(),

@@ -30,10 +30,7 @@ impl Handle<'_> {
     /// Everything that runs on it: computing, as a client of MPS, and drawing. A process may be in several of the lists.
     pub(crate) fn processes(&self) -> Result<Vec<Seen>, DriverError> {
         let nvml = self.session.functions();
-        let mut seen = self.listed(
-            ("nvmlDeviceGetComputeRunningProcesses_v3", &nvml.nvmlDeviceGetComputeRunningProcesses_v3),
-            ("nvmlDeviceGetComputeRunningProcesses_v2", &nvml.nvmlDeviceGetComputeRunningProcesses_v2),
-        )?;
+        let mut seen = self.computing()?;
         let mps = self.listed(
             ("nvmlDeviceGetMPSComputeRunningProcesses_v3", &nvml.nvmlDeviceGetMPSComputeRunningProcesses_v3),
             ("nvmlDeviceGetMPSComputeRunningProcesses_v2", &nvml.nvmlDeviceGetMPSComputeRunningProcesses_v2),
@@ -51,6 +48,15 @@ impl Handle<'_> {
             }
         }
         Ok(seen)
+    }
+
+    /// What computes on it: one question, for those who ask often.
+    pub(crate) fn computing(&self) -> Result<Vec<Seen>, DriverError> {
+        let nvml = self.session.functions();
+        self.listed(
+            ("nvmlDeviceGetComputeRunningProcesses_v3", &nvml.nvmlDeviceGetComputeRunningProcesses_v3),
+            ("nvmlDeviceGetComputeRunningProcesses_v2", &nvml.nvmlDeviceGetComputeRunningProcesses_v2),
+        )
     }
 
     /// Versions 2 and 3 fill the same struct.

@@ -1,0 +1,126 @@
+//! Who uses a slice: what the kubelet says, what was given out, and what the driver sees, in one answer.
+
+use serde::Serialize;
+
+use crate::inventory::Gpu;
+use crate::survey::Process;
+
+/// A container that holds a slice.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Holder {
+    /// The pod's namespace.
+    pub namespace: String,
+    /// The pod's name.
+    pub pod: String,
+    /// The container's name.
+    pub container: String,
+}
+
+/// What is known of the pods that hold a slice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pods {
+    /// Not enough: nobody has said that none does.
+    Unknown,
+    /// These do. None is named while it was given out and no pod is listed with it yet.
+    Hold(Vec<Holder>),
+    /// None does.
+    None,
+}
+
+impl Pods {
+    /// What is known of two things that are one: a slice and its GPU, or the shares of a slice.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Hold(mut holders), Self::Hold(others)) => {
+                holders.extend(others);
+                holders.sort();
+                holders.dedup();
+                Self::Hold(holders)
+            }
+            (held @ Self::Hold(_), _) | (_, held @ Self::Hold(_)) => held,
+            (Self::Unknown, _) | (_, Self::Unknown) => Self::Unknown,
+            (Self::None, Self::None) => Self::None,
+        }
+    }
+}
+
+/// Who uses a slice. Exactly one of these; what is unknown counts as in use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "state")]
+pub enum Use {
+    /// Nobody.
+    Free,
+    /// Pods. What runs on it is taken for theirs.
+    Allocated {
+        /// Their containers; several of a slice that is shared. None is named while it was given out and no pod is listed
+        /// with it yet.
+        containers: Vec<Holder>,
+    },
+    /// Processes, and no pod holds it.
+    Outside {
+        /// As the driver tells them.
+        processes: Vec<Process>,
+    },
+    /// It cannot be said.
+    Unknown {
+        /// Why.
+        reason: &'static str,
+    },
+}
+
+impl Use {
+    /// Joins what is known of pods with what the driver says of processes on the slice: nothing if it doesn't.
+    pub fn of(pods: Pods, running: Option<Running>) -> Self {
+        match (pods, running) {
+            (Pods::Hold(containers), _) => Self::Allocated { containers },
+            (Pods::Unknown, _) => Self::Unknown { reason: "the kubelet has not said yet which pods hold what" },
+            (Pods::None, None) => Self::Unknown { reason: "the driver does not say what runs on it" },
+            (Pods::None, Some(Running { on_it, .. })) if !on_it.is_empty() => Self::Outside { processes: on_it },
+            (Pods::None, Some(Running { somewhere: true, .. })) => {
+                Self::Unknown { reason: "something runs on the GPU, and the driver does not say on which slice" }
+            }
+            (Pods::None, Some(_)) => Self::Free,
+        }
+    }
+
+    /// Whether it is known that nobody uses it.
+    pub fn is_free(&self) -> bool {
+        *self == Self::Free
+    }
+}
+
+/// What runs on a slice.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Running {
+    /// For certain.
+    pub on_it: Vec<Process>,
+    /// There is something of which the driver does not say on which slice of the GPU it is.
+    pub somewhere: bool,
+}
+
+impl Gpu {
+    /// What runs on a part of it, which is named by its GPU instance's and its compute instance's id, or on the whole;
+    /// nothing if the driver does not say.
+    pub fn running(&self, part: Option<(u32, u32)>) -> Option<Running> {
+        // What was told of a GPU that cannot be read any more is old.
+        let processes = self.processes.as_ref().filter(|_| self.fault.is_none())?;
+        let Some((instance, compute)) = part else {
+            return Some(Running { on_it: processes.clone(), somewhere: false });
+        };
+        let mut running = Running::default();
+        for process in processes {
+            match (process.gpu_instance, process.compute_instance) {
+                (Some(i), Some(c)) if (i, c) == (instance, compute) => running.on_it.push(process.clone()),
+                (Some(i), Some(_)) if i == instance => {}
+                (Some(i), None) if i == instance => running.somewhere = true,
+                (Some(_), _) => {}
+                (None, _) => running.somewhere = true,
+            }
+        }
+        Some(running)
+    }
+}
+
+#[cfg(test)]
+mod tests;
