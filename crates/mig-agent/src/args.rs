@@ -7,7 +7,7 @@ use clap::builder::BoolishValueParser;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
-use mig_device_plugin::{DeviceIdStrategy, DeviceListStrategy, PreferredAllocation};
+use mig_device_plugin::{DeviceIdStrategy, DeviceListStrategy, PreferredAllocation, SharedAllocation};
 use mig_model::{ResourceDomain, Strategy};
 
 use crate::health::HealthArgs;
@@ -86,6 +86,10 @@ pub(crate) struct Args {
     /// Which of equally good devices a container gets: packed (on as few GPUs as possible) or spread (on as many)
     #[arg(long, env = "PREFERRED_ALLOCATION", value_name = "KIND", default_value = "packed")]
     pub(crate) preferred_allocation: PreferredAllocation,
+
+    /// Which slices containers get that are shared in time: distributed (those that the fewest share) or packed (the most)
+    #[arg(long, env = "SHARED_DEVICES_ALLOCATION_POLICY", value_name = "KIND", default_value = "distributed")]
+    pub(crate) shared_devices_allocation_policy: SharedAllocation,
 
     /// Where the driver's files are on the node: / if it is installed there, the root of the driver's container otherwise
     #[arg(long, env = "NVIDIA_DRIVER_ROOT", value_name = "DIR", default_value = "/", value_parser = absolute)]

@@ -76,6 +76,12 @@ impl Chosen {
                 plugin.cdi_annotation_prefix.map(|word| word.0.0),
             ),
             preferred: args.preferred_allocation,
+            shared: args.unless_given(
+                "shared_devices_allocation_policy",
+                args.shared_devices_allocation_policy,
+                // What is no such word was refused when the file was read; an empty one is none.
+                plugin.shared_devices_allocation_policy.and_then(|word| word.parse().ok()),
+            ),
             files: Files {
                 driver_root_here: args.driver_root_here(),
                 driver_root: args.nvidia_driver_root.clone(),

@@ -9,7 +9,7 @@ pub(crate) mod gift;
 pub(crate) mod strategy;
 
 use gift::Offered;
-use strategy::{DeviceIdStrategy, DeviceListStrategy, PreferredAllocation};
+use strategy::{DeviceIdStrategy, DeviceListStrategy, PreferredAllocation, SharedAllocation};
 
 use crate::cdi;
 
@@ -36,6 +36,8 @@ pub struct ContainerSettings {
     pub cdi_annotation_prefix: String,
     /// Which devices the kubelet is advised to take.
     pub preferred: PreferredAllocation,
+    /// Which shares of devices that are shared.
+    pub shared: SharedAllocation,
     /// Where the driver's files are.
     pub files: Files,
 }
@@ -79,6 +81,7 @@ impl Default for ContainerSettings {
             pass_device_specs: false,
             cdi_annotation_prefix: "cdi.k8s.io/".to_owned(),
             preferred: PreferredAllocation::Packed,
+            shared: SharedAllocation::Distributed,
             files: Files::default(),
         }
     }

@@ -147,6 +147,7 @@ impl Fleet {
     /// Brings every list up to date, and starts a server for each resource that is new. A resource that is offered no
     /// more keeps its server, with an empty list in the end: it may come back.
     fn update(&mut self, prepared: &Prepared) {
+        self.usage.ground.update(prepared);
         for resource in prepared.resources.keys().cloned().chain(self.usage.held_resources()) {
             if !self.outlets.contains_key(&resource) {
                 self.start(resource, prepared);

@@ -14,6 +14,7 @@ mod cdi;
 mod container;
 mod fleet;
 mod follow;
+mod ground;
 mod metrics;
 mod mixture;
 mod outlet;
@@ -27,7 +28,9 @@ mod service;
 mod status;
 mod usage;
 
-pub use container::strategy::{DeviceIdStrategy, DeviceListStrategy, PreferredAllocation, UnknownWord};
+pub use container::strategy::{
+    DeviceIdStrategy, DeviceListStrategy, PreferredAllocation, SharedAllocation, UnknownWord,
+};
 pub use container::{ContainerSettings, Files};
 pub use fleet::{Settings, Wanted, run};
 pub use metrics::Metrics;

@@ -1,169 +1,196 @@
 //! Which of the free devices to take.
+//!
+//! ```text
+//!   available ids --> slices (several ids of one are its shares) --> the best class of them --> GPUs --> ids
+//!                        ^                                            (not yet in the container,
+//!                     Ground: who lies on the same GPUs                as much shared as the policy says)
+//! ```
 
-use std::collections::{BTreeMap, HashSet};
+mod gpus;
+mod room;
+#[cfg(test)]
+mod tests;
 
-use crate::container::strategy::PreferredAllocation;
+use std::collections::{HashMap, HashSet};
+
+use crate::container::strategy::{PreferredAllocation, SharedAllocation};
+use crate::ground::Neighbour;
 use crate::roster::Roster;
+use gpus::{Gpu, Pool};
+
+/// How the choice is made.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Manner {
+    pub(crate) preferred: PreferredAllocation,
+    pub(crate) shared: SharedAllocation,
+}
+
+/// A slice, or a GPU, and its ids: one, or as many as it has shares.
+#[derive(Debug)]
+struct Slice {
+    /// Which of the GPUs.
+    gpu: usize,
+    /// The memory slices that it lies in, where they are known.
+    mask: u64,
+    /// Where its ids are in the list, up to which they were looked at.
+    next: usize,
+    end: usize,
+    /// How many of its shares can be had, the container has, and others have.
+    free: usize,
+    taken: usize,
+    elsewhere: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mark {
+    /// Somebody has it, or nobody may.
+    Unavailable,
+    Free,
+    Must,
+}
 
 /// Of `available`, as many as `size` says, `must` among them. Never fails: what it does not know comes last.
+/// `neighbours` tells of the slices on a GPU that other resources have.
 pub(crate) fn choose(
     roster: &Roster,
-    preferred: PreferredAllocation,
+    manner: Manner,
     available: &[String],
     must: &[String],
     size: i32,
+    neighbours: impl Fn(&str) -> Vec<Neighbour>,
 ) -> Vec<String> {
     let size = usize::try_from(size).unwrap_or_default();
-    let mut seen = HashSet::new();
-    let mut chosen: Vec<String> = must.iter().filter(|id| seen.insert(id.as_str())).cloned().collect();
-
-    // By GPU, in the list's order; a device that is unknown belongs to none and is the last resort.
-    let mut free = Free::new();
+    let mut marks = vec![Mark::Unavailable; roster.entries().len()];
+    let mut strangers = HashSet::new();
+    let mut chosen = Vec::new();
+    for id in must {
+        match roster.find(id) {
+            Some((place, _)) if marks.get(place) == Some(&Mark::Must) => {}
+            Some((place, _)) => {
+                marks.get_mut(place).into_iter().for_each(|mark| *mark = Mark::Must);
+                chosen.push(id.clone());
+            }
+            None if strangers.insert(id) => chosen.push(id.clone()),
+            None => {}
+        }
+    }
     let mut unknown = Vec::new();
-    for id in available.iter().filter(|id| seen.insert(id.as_str())) {
-        match roster.find(id).filter(|(_, entry)| entry.is_healthy()) {
-            Some((place, entry)) => free.entry(&entry.device().gpu).or_default().push((place, id)),
-            None => unknown.push(id),
+    for id in available {
+        match roster.find(id) {
+            Some((place, entry)) if entry.is_healthy() => {
+                let marks = marks.get_mut(place).into_iter();
+                marks.filter(|mark| **mark == Mark::Unavailable).for_each(|mark| *mark = Mark::Free);
+            }
+            Some((place, _)) if marks.get(place) == Some(&Mark::Must) => {}
+            _ if strangers.insert(id) => unknown.push(id),
+            _ => {}
+        }
+    }
+
+    let (mut slices, mut gpus) = survey(roster, &marks, neighbours);
+    let mut missing = size.saturating_sub(chosen.len());
+    while missing > 0 {
+        let best = best_class(&slices, manner.shared);
+        let taken =
+            if best.len() <= missing { best } else { some_of(&best, &slices, &gpus, manner.preferred, missing) };
+        if taken.is_empty() {
+            break;
+        }
+        missing -= taken.len();
+        for number in taken {
+            let Some(slice) = slices.get_mut(number) else { continue };
+            if let Some(gpu) = gpus.get_mut(slice.gpu) {
+                gpu.take(slice.mask);
+            }
+            if let Some(place) = (slice.next..slice.end).find(|place| marks.get(*place) == Some(&Mark::Free)) {
+                slice.next = place + 1;
+                slice.free -= 1;
+                slice.taken += 1;
+                chosen.extend(roster.entries().get(place).map(|entry| entry.device().id.clone()));
+            }
         }
     }
     unknown.sort();
-    free.values_mut().for_each(|ids| ids.sort_unstable());
-    let mut taken: BTreeMap<&str, usize> = BTreeMap::new();
-    for (_, entry) in must.iter().filter_map(|id| roster.find(id)) {
-        *taken.entry(&entry.device().gpu).or_default() += 1;
-    }
-    let missing = size.saturating_sub(chosen.len());
-    chosen.extend(match preferred {
-        PreferredAllocation::Packed => packed(free, &taken, missing),
-        PreferredAllocation::Spread => spread(free, taken, missing),
-    });
-    let missing = size.saturating_sub(chosen.len());
     chosen.extend(unknown.into_iter().take(missing).cloned());
     chosen
 }
 
-/// Free devices by GPU, each with its place in the list, in that order.
-type Free<'a> = BTreeMap<&'a str, Vec<(usize, &'a String)>>;
-
-/// From as few GPUs as possible, and from those that have the least to spare, so that what stays free stays together.
-fn packed(mut free: Free<'_>, taken: &BTreeMap<&str, usize>, size: usize) -> Vec<String> {
-    let mut chosen = Vec::new();
-    while chosen.len() < size {
-        let need = size - chosen.len();
-        let best = free.iter().min_by_key(|(gpu, ids)| {
-            let enough = ids.len() >= need;
-            // A GPU that the container uses anyway, else the tightest that has enough, else the one with most.
-            let spare = if enough { ids.len() } else { usize::MAX - ids.len() };
-            (!taken.contains_key(*gpu), !enough, spare, ids.first().map(|(place, _)| *place))
-        });
-        let Some(gpu) = best.map(|(gpu, _)| *gpu) else { break };
-        let ids = free.remove(gpu).unwrap_or_default();
-        chosen.extend(ids.into_iter().take(need).map(|(_, id)| id.clone()));
-    }
-    chosen
-}
-
-/// One by one, each from the GPU that the container has least of, and of those from the one with most to spare.
-fn spread<'a>(mut free: Free<'a>, mut taken: BTreeMap<&'a str, usize>, size: usize) -> Vec<String> {
-    let mut chosen = Vec::new();
-    while chosen.len() < size {
-        let best = free.iter_mut().filter(|(_, ids)| !ids.is_empty()).min_by_key(|(gpu, ids)| {
-            (taken.get(*gpu).copied().unwrap_or_default(), usize::MAX - ids.len(), ids.first().map(|(place, _)| *place))
-        });
-        let Some((gpu, ids)) = best else { break };
-        *taken.entry(gpu).or_default() += 1;
-        chosen.push(ids.remove(0).1.clone());
-    }
-    chosen
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::roster::tests::{device, roster};
-
-    /// GPUs of seven slices each: `MIG-<gpu>-<slice>`.
-    fn node(gpus: usize) -> (Roster, Vec<String>) {
-        let devices: Vec<_> = (0..gpus)
-            .flat_map(|gpu| (0..7).map(move |slice| device(&format!("MIG-{gpu}-{slice}"), &format!("GPU-{gpu}"))))
-            .collect();
-        let ids = devices.iter().map(|offered| offered.device.id.clone()).collect();
-        (roster(&devices), ids)
-    }
-
-    fn gpus_of(ids: &[String]) -> HashSet<String> {
-        ids.iter().map(|id| id.rsplit_once('-').unwrap().0.to_owned()).collect()
-    }
-
-    #[test]
-    fn a_request_stays_on_one_gpu_if_one_has_enough() {
-        let (roster, mut ids) = node(8);
-        ids.reverse();
-        assert_eq!(gpus_of(&choose(&roster, PreferredAllocation::Packed, &ids, &[], 7)).len(), 1);
-    }
-
-    #[test]
-    fn the_gpu_with_the_least_to_spare_is_taken() {
-        let (roster, ids) = node(3);
-        let free: Vec<String> =
-            ids.iter().filter(|id| !["MIG-1-0", "MIG-1-1", "MIG-1-2"].contains(&id.as_str())).cloned().collect();
-        assert_eq!(choose(&roster, PreferredAllocation::Packed, &free, &[], 2), ["MIG-1-3", "MIG-1-4"]);
-        // Of the whole ones, the first.
-        assert_eq!(
-            choose(&roster, PreferredAllocation::Packed, &free, &[], 5),
-            ["MIG-0-0", "MIG-0-1", "MIG-0-2", "MIG-0-3", "MIG-0-4"]
-        );
-    }
-
-    #[test]
-    fn a_gpu_that_is_in_use_by_the_container_comes_first() {
-        let (roster, ids) = node(3);
-        assert_eq!(
-            choose(&roster, PreferredAllocation::Packed, &ids, &["MIG-2-6".to_owned()], 2),
-            ["MIG-2-6", "MIG-2-0"]
-        );
-    }
-
-    #[test]
-    fn a_request_that_is_to_be_spread_takes_one_of_each() {
-        let (roster, mut ids) = node(4);
-        ids.reverse();
-        let spread =
-            |ids: &[String], must: &[String], size| choose(&roster, PreferredAllocation::Spread, ids, must, size);
-        assert_eq!(spread(&ids, &[], 4), ["MIG-0-0", "MIG-1-0", "MIG-2-0", "MIG-3-0"]);
-        // The GPU that the container has something of is the last; after one round the next.
-        let must = ["MIG-1-6".to_owned()];
-        assert_eq!(spread(&ids, &must, 5), ["MIG-1-6", "MIG-0-0", "MIG-2-0", "MIG-3-0", "MIG-0-1"]);
-        // Of GPUs that are alike for the container, the emptiest.
-        let free: Vec<String> = ids.iter().filter(|id| *id != "MIG-0-0").cloned().collect();
-        assert_eq!(spread(&free, &[], 1), ["MIG-1-0"]);
-        assert_eq!(gpus_of(&spread(&ids, &[], 28)).len(), 4);
-    }
-
-    #[test]
-    fn nonsense_gets_an_answer_too() {
-        let (roster, ids) = node(1);
-        assert_eq!(choose(&roster, PreferredAllocation::Packed, &ids, &[], -1), Vec::<String>::new());
-        assert_eq!(choose(&roster, PreferredAllocation::Packed, &[], &[], 3), Vec::<String>::new());
-        assert_eq!(choose(&roster, PreferredAllocation::Packed, &["x".to_owned(), "a".to_owned()], &[], 2), ["a", "x"]);
-    }
-
-    proptest! {
-        #[test]
-        fn the_answer_is_what_the_kubelet_accepts(
-            gpus in 1_usize..5, picks in proptest::collection::vec(any::<prop::sample::Index>(), 0..30), must in 0_usize..4, size in 0_i32..40, spread: bool,
-        ) {
-            let (roster, ids) = node(gpus);
-            let available: Vec<String> = picks.iter().map(|pick| pick.get(&ids).clone()).collect::<HashSet<_>>().into_iter().collect();
-            let must: Vec<String> = available.iter().take(must.min(usize::try_from(size).unwrap())).cloned().collect();
-            let preferred = if spread { PreferredAllocation::Spread } else { PreferredAllocation::Packed };
-            let chosen = choose(&roster, preferred, &available, &must, size);
-            prop_assert_eq!(chosen.len(), available.len().min(usize::try_from(size).unwrap()));
-            prop_assert_eq!(chosen.iter().collect::<HashSet<_>>().len(), chosen.len());
-            prop_assert!(chosen.iter().all(|id| available.contains(id)));
-            prop_assert!(must.iter().all(|id| chosen.contains(id)));
+/// What the list has, by slice and by GPU, in its order.
+fn survey(roster: &Roster, marks: &[Mark], neighbours: impl Fn(&str) -> Vec<Neighbour>) -> (Vec<Slice>, Vec<Gpu>) {
+    let mut slices: Vec<Slice> = Vec::new();
+    let mut gpus: Vec<Gpu> = Vec::new();
+    let mut numbers: HashMap<&str, usize> = HashMap::new();
+    let mut last: Option<(&str, &str)> = None;
+    for ((place, entry), mark) in roster.entries().iter().enumerate().zip(marks) {
+        let device = entry.device();
+        if entry.gone && *mark == Mark::Unavailable {
+            continue;
+        }
+        let (gpu, uuid) = (device.gpu.as_str(), device.uuid.as_str());
+        if last != Some((gpu, uuid)) {
+            let number = match (last, slices.last()) {
+                (Some((same, _)), Some(slice)) if same == gpu => slice.gpu,
+                _ => *numbers.entry(gpu).or_insert(gpus.len()),
+            };
+            if number == gpus.len() {
+                gpus.push(Gpu::new(device.numa_node, &neighbours(gpu)));
+            }
+            let mask = device.placement.map_or(0, room::mask);
+            gpus.get_mut(number).into_iter().for_each(|gpu| gpu.room.add(device.placement));
+            slices.push(Slice { gpu: number, mask, next: place, end: place, free: 0, taken: 0, elsewhere: 0 });
+            last = Some((gpu, uuid));
+        }
+        let Some(slice) = slices.last_mut() else { continue };
+        slice.end = place + 1;
+        let Some(gpu) = gpus.get_mut(slice.gpu) else { continue };
+        match mark {
+            Mark::Free => slice.free += 1,
+            Mark::Must => {
+                slice.taken += 1;
+                gpu.take(slice.mask);
+            }
+            Mark::Unavailable => {
+                slice.elsewhere += 1;
+                gpu.busy |= slice.mask;
+            }
         }
     }
+    (slices, gpus)
+}
+
+/// The slices that are to be taken of before any others: two shares of one slice are no more than one, and how much others
+/// share it is the policy's to say.
+fn best_class(slices: &[Slice], shared: SharedAllocation) -> Vec<usize> {
+    let class = |slice: &Slice| match shared {
+        SharedAllocation::Distributed => (slice.taken, slice.elsewhere),
+        SharedAllocation::Packed => (slice.taken, usize::MAX - slice.elsewhere),
+    };
+    let free = || slices.iter().enumerate().filter(|(_, slice)| slice.free > 0);
+    let best = free().map(|(_, slice)| class(slice)).min();
+    free().filter(|(_, slice)| Some(class(slice)) == best).map(|(number, _)| number).collect()
+}
+
+/// So many of these slices.
+fn some_of(
+    members: &[usize],
+    slices: &[Slice],
+    gpus: &[Gpu],
+    preferred: PreferredAllocation,
+    size: usize,
+) -> Vec<usize> {
+    let mut pools = Pool::of(gpus);
+    for number in members {
+        let slice = slices.get(*number);
+        let pool = slice.and_then(|slice| Some((slice.mask, pools.get_mut(slice.gpu)?)));
+        if let Some((mask, pool)) = pool {
+            pool.slices.push((*number, mask));
+        }
+    }
+    pools.retain(|pool| !pool.slices.is_empty());
+    let counts = match preferred {
+        PreferredAllocation::Packed => gpus::packed(&pools, size),
+        PreferredAllocation::Spread => gpus::spread(&pools, size),
+    };
+    let taken = counts.into_iter().filter_map(|(place, count)| Some(pools.get(place)?.best(count)));
+    taken.flat_map(|best| best.slices).collect()
 }

@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status};
 
 use crate::callers::Caller;
 use crate::outlet::Outlet;
-use crate::preference;
+use crate::preference::{self, Manner};
 use crate::roster::{Entry, Roster};
 
 /// The server's side of one registration.
@@ -106,14 +106,12 @@ impl DevicePlugin for PluginService {
         request: Request<wire::PreferredAllocationRequest>,
     ) -> Result<Response<wire::PreferredAllocationResponse>, Status> {
         let roster = self.outlet.roster();
+        let manner = Manner { preferred: roster.container.preferred, shared: roster.container.shared };
+        let Outlet { resource, usage, .. } = &*self.outlet;
+        let neighbours = usage.ground.neighbours(resource, |id| usage.is_held(id));
         let containers = request.into_inner().containers.into_iter().map(|ask| {
-            let ids = preference::choose(
-                &roster,
-                roster.container.preferred,
-                &ask.available_ids,
-                &ask.must_include_ids,
-                ask.size,
-            );
+            let (available, must) = (&ask.available_ids, &ask.must_include_ids);
+            let ids = preference::choose(&roster, manner, available, must, ask.size, &neighbours);
             wire::ContainerPreferredAllocationResponse { ids }
         });
         Ok(Response::new(wire::PreferredAllocationResponse { containers: containers.collect() }))

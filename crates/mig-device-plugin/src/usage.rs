@@ -11,6 +11,7 @@ use mig_model::{Holder, Pods, ResourceDomain, ResourceName, uuid_of};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep};
 
+use crate::ground::Ground;
 use crate::metrics::Metrics;
 use crate::mixture::mixtures;
 
@@ -35,6 +36,8 @@ const HELD: u32 = 6;
 /// What is known of the devices' holders.
 #[derive(Debug)]
 pub(crate) struct Usage {
+    /// What they could hold.
+    pub(crate) ground: Ground,
     domain: ResourceDomain,
     settle: Duration,
     state: Mutex<State>,
@@ -135,6 +138,7 @@ impl Usage {
         let state =
             State { kubelet: None, met, records: HashMap::new(), readings: Vec::new(), failing: false, wanted: false };
         Self {
+            ground: Ground::default(),
             domain,
             settle,
             state: Mutex::new(state),

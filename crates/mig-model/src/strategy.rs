@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use crate::inventory::{Fault, Gpu, NodeInventory};
+use crate::inventory::{Fault, Gpu, NodeInventory, Placement};
 use crate::profile::Profile;
 use crate::resource::ResourceName;
 use crate::sharing::{Replica, Terms};
@@ -65,6 +65,8 @@ pub struct Device {
     pub gpu: String,
     /// The MIG device's kind; nothing for a whole GPU.
     pub profile: Option<Profile>,
+    /// The memory slices that it, or its GPU instance, lies in, where that is known.
+    pub placement: Option<Placement>,
     /// NUMA node of the GPU.
     pub numa_node: Option<u32>,
     /// Where the driver's files and indices have it.
@@ -144,6 +146,7 @@ impl Offers {
             replica: None,
             gpu: gpu.uuid.to_string(),
             profile: None,
+            placement: None,
             numa_node: gpu.numa_node,
             address: Address { gpu_index: gpu.index, gpu_minor: gpu.minor, mig: None },
             fault: gpu.fault.clone(),
@@ -227,6 +230,7 @@ fn mig_devices(gpu: &Gpu) -> impl Iterator<Item = Device> {
             replica: None,
             gpu: gpu.uuid.to_string(),
             profile: Some(compute.profile.clone()),
+            placement: instance.placement,
             numa_node: gpu.numa_node,
             address: Address { gpu_index: gpu.index, gpu_minor: gpu.minor, mig: Some(ids) },
             fault: gpu.fault.clone().or_else(|| compute.fault.clone()),

@@ -82,7 +82,6 @@ pub(crate) fn without_effect(file: &File) -> Vec<&'static str> {
         ("flags.plugin.nvidiaCTKPath", plugin.nvidia_ctk_path.is_some()),
         ("flags.plugin.nvidiaCDIHookPath", plugin.nvidia_cdi_hook_path.is_some()),
         ("flags.plugin.cdiFeatureFlags", plugin.cdi_feature_flags.is_some()),
-        ("flags.plugin.sharedDevicesAllocationPolicy", plugin.shared_devices_allocation_policy.is_some()),
         ("imex.channelIDs", file.imex.as_ref().is_some_and(|imex| !imex.channel_ids.is_empty())),
     ];
     all.into_iter().filter(|(_, is_set)| *is_set).map(|(key, _)| key).collect()

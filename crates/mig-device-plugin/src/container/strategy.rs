@@ -34,6 +34,16 @@ pub enum PreferredAllocation {
     Spread,
 }
 
+/// How much a slice that is handed out is shared by others already, where it is shared at all. NVIDIA's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SharedAllocation {
+    /// By as few as possible.
+    #[default]
+    Distributed,
+    /// By as many as possible, so that other slices stay unused.
+    Packed,
+}
+
 /// A text that is none of them.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not known, expected {expected}")]
@@ -76,6 +86,7 @@ words!(DeviceListStrategy, "envvar, volume-mounts, cdi-annotations or cdi-cri",
     "envvar" => Envvar, "volume-mounts" => VolumeMounts, "cdi-annotations" => CdiAnnotations, "cdi-cri" => CdiCri);
 words!(DeviceIdStrategy, "uuid or index", "uuid" => Uuid, "index" => Index);
 words!(PreferredAllocation, "packed or spread", "packed" => Packed, "spread" => Spread);
+words!(SharedAllocation, "distributed or packed", "distributed" => Distributed, "packed" => Packed);
 
 #[cfg(test)]
 mod tests {
