@@ -175,6 +175,15 @@ impl Usage {
         self.state().pods(self.settle, |own| uuid_of(own) == uuid)
     }
 
+    /// Whether a pod seems to hold the id, as [`Self::pods_with`] knows it, without asking which: good enough to choose by.
+    pub(crate) fn is_held(&self, id: &str) -> Option<bool> {
+        let state = self.state();
+        let given_out = state.records.get(id).is_some_and(|record| !record.sighted);
+        let listed = state.readings.last().is_some_and(|reading| reading.holders.contains_key(id));
+        let is_known = !state.failing && state.is_settled(self.settle);
+        if given_out || listed { Some(true) } else { is_known.then_some(false) }
+    }
+
     /// Whether no pod holds the id any more: two readings of podresources in a row lack it, both begun a settle time
     /// after it was last given out; much longer, if it was never seen there, and after the kubelet was met.
     pub(crate) fn is_free(&self, id: &str) -> bool {
