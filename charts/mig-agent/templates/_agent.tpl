@@ -28,7 +28,9 @@ feature-file
     "cdi" (or (has "cdi-annotations" $strategies) (has "cdi-cri" $strategies))
     "featureFile" (eq $labels "feature-file")
     "labelsNode" (eq $labels "node")
-    "clusterRole" (and (eq $labels "node") (ne ((.Values.rbac).create | toString) "false"))
+    "config" (or (.Values.config).name (.Values.config).map | empty | not)
+    "asksApiServer" (or (eq $labels "node") (.Values.config).name (.Values.config).map | empty | not)
+    "clusterRole" (and (or (eq $labels "node") (.Values.config).name (.Values.config).map) (ne ((.Values.rbac).create | toString) "false") | empty | not)
     "policy" (and (eq $labels "node") (ne ((.Values.rbac).restrictToOwnNode | toString) "false"))
     "service" (or ((.Values.metrics).service).enabled ((.Values.metrics).serviceMonitor).enabled | default false)) }}
 {{- end }}
@@ -47,13 +49,21 @@ feature-file
 
 {{- define "mig-agent.agentEnv" -}}
 {{- $modes := include "mig-agent.modes" . | fromJson }}
-- {name: MIG_STRATEGY, value: {{ .Values.migStrategy | default "mixed" | quote }}}
+{{- $strategy := .Values.migStrategy | default "mixed" }}
+{{- /* A variable goes before the file: the default must not. */}}
+{{- if not (and $modes.config (eq $strategy "mixed")) }}
+- {name: MIG_STRATEGY, value: {{ quote $strategy }}}
+{{- end }}
 - {name: RESOURCE_DOMAIN, value: {{ .Values.resourceDomain | default "nvidia.com" | quote }}}
 {{- with (include "mig-agent.deviceListStrategies" . | fromJson).list }}
+{{- if not (and $modes.config (eq (join "," .) "envvar")) }}
 - {name: DEVICE_LIST_STRATEGY, value: {{ join "," . | quote }}}
 {{- end }}
+{{- end }}
 {{- with .Values.deviceIDStrategy }}
+{{- if not (and $modes.config (eq . "uuid")) }}
 - {name: DEVICE_ID_STRATEGY, value: {{ quote . }}}
+{{- end }}
 {{- end }}
 {{- if $modes.deviceSpecs }}
 - {name: PASS_DEVICE_SPECS, value: "true"}
@@ -73,7 +83,16 @@ feature-file
 - {name: CONTAINER_DEV_ROOT, value: /host}
 {{- end }}
 - {name: NODE_LABELS, value: {{ include "mig-agent.nodeLabels" . | quote }}}
-{{- if $modes.labelsNode }}
+{{- if $modes.config }}
+- {name: CONFIG_FILE_SRCDIR, value: /available-configs}
+{{- with .Values.config.default }}
+- {name: DEFAULT_CONFIG, value: {{ quote . }}}
+{{- end }}
+{{- with .Values.config.fallbackStrategies }}
+- {name: FALLBACK_STRATEGIES, value: {{ join "," . | quote }}}
+{{- end }}
+{{- end }}
+{{- if $modes.asksApiServer }}
 - {name: NODE_NAME, valueFrom: {fieldRef: {fieldPath: spec.nodeName}}}
 {{- end }}
 {{- if or (ne (.Values.httpAddress | default "0.0.0.0") "0.0.0.0") (ne (int (.Values.httpPort | default 8080)) 8080) }}

@@ -14,11 +14,6 @@
 {{/* Values of NVIDIA's chart that cannot be honoured. One that asks for nothing passes, so that its whole values may be taken over. */}}
 {{- define "mig-agent.refusals.nvidia" -}}
 {{- $why := list }}
-{{- with .Values.config }}
-{{- if or .name .map .default }}
-{{- $why = append $why "config: the agent does not read NVIDIA's configuration files yet. Set their flags as values (migStrategy, deviceListStrategy, ...); for nodes that differ, install one release for each kind of node, apart by nodeSelector. sharing (time-slicing, MPS) has no counterpart yet." }}
-{{- end }}
-{{- end }}
 {{- if (.Values.configManager).resources }}
 {{- $why = append $why "configManager: there is no config-manager here; remove it." }}
 {{- end }}
@@ -92,6 +87,22 @@ worker:
 {{- if and (eq (include "mig-agent.namespace" .) "default") (not .Values.allowDefaultNamespace) }}
 {{- $why = append $why "the namespace is default: install into one of its own (--namespace mig-agent --create-namespace), or set allowDefaultNamespace=true." }}
 {{- end }}
+{{- with .Values.config }}
+{{- if and .name .map }}
+{{- $why = append $why "config.name and config.map: say one of them. name is a ConfigMap of yours, map is one that this chart makes." }}
+{{- end }}
+{{- if and .default .map (not (hasKey .map .default)) }}
+{{- $why = append $why (printf "config.default is %s, which is not in config.map (%s)." .default (keys .map | sortAlpha | join ", ")) }}
+{{- end }}
+{{- if and .default (not .name) (not .map) }}
+{{- $why = append $why "config.default needs config.map or config.name." }}
+{{- end }}
+{{- range .fallbackStrategies }}
+{{- if not (has . (list "named" "single" "empty")) }}
+{{- $why = append $why (printf "config.fallbackStrategies: %s is none. There are named, single and empty." .) }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- if not (.Values.image).repository }}
 {{- $why = append $why "image.repository is empty: say where the agent's image is." }}
 {{- end }}
@@ -150,6 +161,9 @@ worker:
 {{- if and ((.Values.metrics).prometheusRule).enabled (eq (include "mig-agent.lacks" (list . "monitoring.coreos.com/v1" "PrometheusRule")) "true") }}
 {{- $why = append $why "metrics.prometheusRule.enabled: the cluster has no PrometheusRule. Install the Prometheus operator first." }}
 {{- end }}
+{{- if and $modes.config (not $modes.labelsNode) (not (.Values.serviceAccount).create) (not (.Values.serviceAccount).name) }}
+{{- $why = append $why "config: the namespace's default account would get the right to watch nodes. Set serviceAccount.create=true, or name an account in serviceAccount.name." }}
+{{- end }}
 {{- if and $modes.labelsNode (not (.Values.serviceAccount).create) (not (.Values.serviceAccount).name) }}
 {{- $why = append $why "nodeLabels=node: the namespace's default account would get the right to change nodes. Set serviceAccount.create=true, or name an account in serviceAccount.name." }}
 {{- end }}
@@ -189,6 +203,10 @@ KUBELET_ROOT: kubeletRoot
 CDI_DIR: cdiDir
 NODE_LABELS: nodeLabels
 NODE_NAME: nodeLabels
+CONFIG_FILE: config
+CONFIG_FILE_SRCDIR: config
+DEFAULT_CONFIG: config
+FALLBACK_STRATEGIES: config
 FEATURES_DIR: featuresDir
 LISTEN: httpAddress and httpPort
 POLL_INTERVAL: pollInterval

@@ -10,6 +10,7 @@ use clap::{ArgAction, ArgMatches, CommandFactory as _, FromArgMatches as _, Pars
 use mig_device_plugin::{DeviceIdStrategy, DeviceListStrategy, PreferredAllocation, SharedAllocation};
 use mig_model::{ResourceDomain, Strategy};
 
+use crate::config::ConfigArgs;
 use crate::health::HealthArgs;
 use crate::labels::NodeLabels;
 
@@ -26,9 +27,8 @@ A driver or a kubelet that is missing ends nothing: the agent waits for it, and 
 #[derive(Debug, Clone, Parser)]
 #[command(name = "mig-agent", version, after_help = EXIT_CODES)]
 pub(crate) struct Args {
-    /// A configuration file, NVIDIA's `version: v1`; it is watched, and what is given here or in a variable goes before it
-    #[arg(long, env = "CONFIG_FILE", value_name = "FILE")]
-    pub(crate) config_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
 
     /// What the command line or a variable said, by the field's name.
     #[arg(skip)]
@@ -138,7 +138,7 @@ pub(crate) struct Args {
     )]
     pub(crate) features_dir: PathBuf,
 
-    /// The name of the own Node object; needed with --node-labels=node
+    /// The name of the own Node object; needed with --node-labels=node and --config-file-srcdir
     #[arg(long, env = "NODE_NAME", value_name = "NAME", value_parser = node_name)]
     pub(crate) node_name: Option<String>,
 
@@ -218,9 +218,14 @@ impl Args {
     }
 
     fn checked(self) -> Result<Self, clap::Error> {
-        if self.node_labels == NodeLabels::Node && self.node_name.is_none() {
-            let message = "--node-labels=node needs --node-name, the name of the own Node object (in a pod, NODE_NAME from the \
-                           field spec.nodeName)";
+        let needs_name = [
+            ("--node-labels=node", self.node_labels == NodeLabels::Node),
+            ("--config-file-srcdir", self.config.config_file_srcdir.is_some()),
+        ];
+        if let Some((flag, _)) = needs_name.iter().find(|(_, needs)| *needs && self.node_name.is_none()) {
+            let message = format!(
+                "{flag} needs --node-name, the name of the own Node object (in a pod, NODE_NAME from the field spec.nodeName)"
+            );
             return Err(Self::command().error(ErrorKind::MissingRequiredArgument, message));
         }
         Ok(self)
@@ -297,6 +302,8 @@ mod tests {
         let error = args(&["--node-labels=node"]).unwrap_err();
         assert_eq!(error.exit_code(), 2);
         assert!(error.to_string().contains("--node-name") && error.to_string().contains("spec.nodeName"), "{error}");
+        let error = args(&["--config-file-srcdir=/configs"]).unwrap_err();
+        assert!(error.to_string().contains("--config-file-srcdir needs --node-name"), "{error}");
         assert_eq!(args(&["--node-labels=node", "--node-name=a.b-1"]).unwrap().node_name.as_deref(), Some("a.b-1"));
         assert_eq!(args(&[]).unwrap().node_labels, NodeLabels::FeatureFile);
     }
@@ -327,6 +334,7 @@ mod tests {
             "--log-format=xml",
             "--log-level=loud",
             "--kubelet-rot=/",
+            "--fallback-strategies=first",
         ] {
             let error = Args::try_parse_from(["mig-agent", bad]).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{bad}");

@@ -2,11 +2,14 @@
 //! file, which is NVIDIA's `version: v1`.
 //!
 //! ```text
-//!   file --file::read--> File --Chosen::of(Args)--> watch<Option<Arc<Chosen>>> --> offers, labels
+//!   the Node's label --choice--> file --file::read--> File --Chosen::of(Args)--> watch<Option<Arc<Chosen>>> --> offers, labels
 //! ```
 //! A file that is bad, or goes away, leaves the last good one in force. Before there was a good one nothing is offered.
 
+mod args;
+mod choice;
 pub(crate) mod file;
+pub(crate) mod label;
 mod schema;
 pub(crate) mod watcher;
 
@@ -14,6 +17,9 @@ use std::sync::Arc;
 
 use mig_device_plugin::{ContainerSettings, DeviceIdStrategy, DeviceListStrategy, Files};
 use mig_model::{NamePattern, Terms, TimeSlicing};
+
+pub(crate) use args::ConfigArgs;
+pub(crate) use choice::Source;
 
 use crate::args::Args;
 use schema::File;

@@ -12,7 +12,6 @@
 mod feature_file;
 mod node;
 
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +24,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use crate::cluster::Trouble;
 use crate::config::Chosen;
 
 /// Where labels go.
@@ -66,13 +66,6 @@ pub(crate) enum Standing {
     Written(usize),
     /// What keeps them from being written, as one word.
     Failing(&'static str),
-}
-
-/// What went wrong: a word that tells troubles apart, and a line for people.
-#[derive(Debug)]
-pub(crate) struct Trouble {
-    kind: &'static str,
-    message: String,
 }
 
 /// For how long the kubelet goes first. One that is not there does not keep the labels for ever.
@@ -137,10 +130,4 @@ fn becomes(standing: &watch::Sender<Standing>, now: Standing) -> bool {
         *before = now;
         changed
     })
-}
-
-impl fmt::Display for Trouble {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
 }

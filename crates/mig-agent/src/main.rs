@@ -1,6 +1,7 @@
 //! `mig-agent`: offers the MIG slices of a node's GPUs to its kubelet.
 
 mod args;
+mod cluster;
 mod config;
 mod health;
 mod http;

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::Args;
+use crate::config::label::{self, Label};
 use crate::config::{self, Chosen};
 use crate::health::{self, Store, Tally};
 use crate::known::Known;
@@ -68,7 +69,12 @@ async fn serve(args: &Args, feed: mig_nvml::Feed, watched: health::Settings) -> 
     parts.spawn(named("the watch over health", health::watch_over(watched, read, xids, marked)));
     let (choose, chosen) = watch::channel(None);
     let (config, configured) = watch::channel(config::Standing::default());
-    parts.spawn(named("the watch over the configuration", config::watcher::keep(args.clone(), choose, config)));
+    let (labelled, label) = watch::channel(Label::Unknown("the API server has not answered yet".to_owned()));
+    if let (Some(name), Some(_)) = (&args.node_name, &args.config.config_file_srcdir) {
+        let follow = label::follow(name.clone(), args.config.node_label.clone(), labelled);
+        parts.spawn(named("the watch over the node's label", follow));
+    }
+    parts.spawn(named("the watch over the configuration", config::watcher::keep(args.clone(), label, choose, config)));
     let follow = offers::follow(views.clone(), chosen.clone(), offered);
     parts.spawn(named("the reading of GPUs", follow));
     let counted = mig_device_plugin::Metrics::default();

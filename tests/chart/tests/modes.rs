@@ -5,7 +5,7 @@
 use chart::{assert_snapshot, helms, snapshots, stems, text_of};
 
 /// A snapshot's name, and the arguments that make it.
-const MODES: [(&str, &[&str]); 16] = [
+const MODES: [(&str, &[&str]); 17] = [
     ("default", &[]),
     ("single", &["--set", "migStrategy=single"]),
     ("volume-mounts", &["--set", r"deviceListStrategy=envvar\,volume-mounts", "--set", "deviceIDStrategy=index"]),
@@ -29,6 +29,17 @@ const MODES: [(&str, &[&str]); 16] = [
     (
         "labels-node-unrestricted",
         &["--set", "nodeLabels=node", "--set", "rbac.restrictToOwnNode=false", "--kube-version", "1.28.0"],
+    ),
+    (
+        "config",
+        &[
+            "--set-string",
+            "config.map.default=version: v1",
+            "--set-string",
+            "config.map.shared=version: v1",
+            "--set",
+            "config.default=shared",
+        ],
     ),
     ("metrics", &["--set", "metrics.serviceMonitor.enabled=true", "--set", "metrics.prometheusRule.enabled=true"]),
     ("slice-test", &["--set", "test.resource=nvidia.com/mig-1g.5gb", "--set", "test.doctor=false"]),
@@ -75,12 +86,12 @@ fn no_snapshot_is_left_of_what_is_gone() {
     assert_eq!(snapshots(), expected);
 }
 
-/// Whatever is switched on, only this needs the API server.
+/// Whatever is switched on, only labels and the choice of a configuration need the API server.
 #[test]
-fn a_token_is_given_only_to_who_writes_labels() {
+fn a_token_is_given_only_to_who_asks_the_api_server() {
     for name in snapshots() {
         let text = text_of(&format!("tests/chart/snapshots/{name}.yaml"));
-        let wants = name.starts_with("labels-node");
+        let wants = name.starts_with("labels-node") || name == "config" || name == "changed";
         assert_eq!(text.contains("automountServiceAccountToken: true"), wants, "{name}");
         assert_eq!(text.contains("kind: ClusterRole\n"), wants, "{name}");
     }

@@ -5,9 +5,12 @@
 use chart::{Refusal, assert_snapshot, helms};
 
 /// Arguments of `helm template`, one refusal each.
-const BY_SENTENCE: [&[&str]; 54] = [
-    &["--set", "config.name=mine"],
-    &["--set-string", "config.map.default=version: v1"],
+const BY_SENTENCE: [&[&str]; 57] = [
+    &["--set-string", "config.name=mine,config.map.default=version: v1"],
+    &["--set-string", "config.default=large,config.map.small=version: v1"],
+    &["--set", "config.default=large"],
+    &["--set", "config.name=mine,config.fallbackStrategies={first}"],
+    &["--set", "config.name=mine,serviceAccount.create=false"],
     &["--set", "configManager.resources.limits.cpu=1"],
     &["--set", "gfd.enabled=true"],
     &["--set", "nfd.enabled=true"],

@@ -11,8 +11,9 @@ use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
+use super::label::Label;
 use super::schema::File;
-use super::{Chosen, Standing, file};
+use super::{Chosen, Source, Standing, file};
 use crate::args::Args;
 
 const LOOK: Duration = Duration::from_secs(1);
@@ -20,32 +21,72 @@ const LOOK: Duration = Duration::from_secs(1);
 /// What tells one state of a file from another without reading it.
 type Mark = Option<(u64, u64, u64, i64, i64, i64)>;
 
+/// What was there at a look: which file, or why none, and its mark.
+type Sight = (Result<Option<PathBuf>, String>, Mark);
+
 /// Keeps the configuration in step with the file, for as long as somebody wants it.
-pub(crate) async fn keep(args: Args, chosen: watch::Sender<Option<Arc<Chosen>>>, standing: watch::Sender<Standing>) {
-    let Some(path) = args.config_file.clone() else {
-        // The settings are what they are; the sender has to live for those who look at it.
-        settle(&args, Ok(File::default()), &chosen, &standing, None);
-        return std::future::pending().await;
-    };
-    let mut seen: Option<Mark> = None;
+pub(crate) async fn keep(
+    args: Args,
+    mut label: watch::Receiver<Label>,
+    chosen: watch::Sender<Option<Arc<Chosen>>>,
+    standing: watch::Sender<Standing>,
+) {
+    let source = Source::of(&args.config);
+    let mut seen: Option<Sight> = None;
     loop {
-        let (mark, read) = look(path.clone(), seen).await;
-        if let Some(read) = read {
-            settle(&args, read, &chosen, &standing, Some(&path));
+        let name = match label.borrow_and_update().clone() {
+            Label::Known(name) => Some(name),
+            Label::Unknown(why) if matches!(source, Source::Folder(_)) => {
+                standing.send_if_modified(|standing| waits(standing, source.shown(), why));
+                None
+            }
+            Label::Unknown(_) => Some(None),
+        };
+        if let Some(name) = name {
+            let (sight, read) = look(source.clone(), name, seen.take()).await;
+            if let Some(read) = read {
+                let shown = match &sight.0 {
+                    Ok(Some(path)) => Some(path.display().to_string()),
+                    _ => source.shown(),
+                };
+                settle(&args, read, &chosen, &standing, shown);
+            }
+            seen = Some(sight);
         }
-        seen = Some(mark);
-        sleep(LOOK).await;
+        if matches!(source, Source::Flags) {
+            // The settings are what they are; the sender has to live for those who look at it.
+            return std::future::pending().await;
+        }
+        tokio::select! {
+            () = sleep(LOOK) => {}
+            // Nobody watches a label where none is wanted.
+            changed = label.changed() => if changed.is_err() {
+                sleep(LOOK).await;
+            },
+        }
     }
 }
 
-/// The file's content, if it is not what was seen last. Not here, but where a disk may hang.
-async fn look(path: PathBuf, seen: Option<Mark>) -> (Mark, Option<Result<File, String>>) {
+/// What the file says, if it is not what was seen last. Not here, but where a disk may hang.
+async fn look(source: Source, label: Option<String>, seen: Option<Sight>) -> (Sight, Option<Result<File, String>>) {
     let work = spawn_blocking(move || {
-        let mark = mark(&path);
-        let is_new = seen != Some(mark);
-        (mark, is_new.then(|| file::read(&path)))
+        let found = source.file(label.as_deref());
+        let mark = found.as_ref().ok().and_then(Option::as_deref).and_then(mark);
+        let sight = (found, mark);
+        if seen.as_ref() == Some(&sight) {
+            return (sight, None);
+        }
+        let read = match &sight.0 {
+            Ok(Some(path)) => file::read(path),
+            Ok(None) => Ok(File::default()),
+            Err(why) => Err(why.clone()),
+        };
+        (sight, Some(read))
     });
-    work.await.unwrap_or_else(|error| (None, Some(Err(format!("unable to read it: {error}")))))
+    work.await.unwrap_or_else(|error| {
+        let why = format!("unable to read it: {error}");
+        ((Err(why.clone()), None), Some(Err(why)))
+    })
 }
 
 fn mark(path: &Path) -> Mark {
@@ -53,15 +94,23 @@ fn mark(path: &Path) -> Mark {
     Some((m.dev(), m.ino(), m.size(), m.mtime(), m.ctime(), m.ctime_nsec()))
 }
 
+/// Nobody can say which file counts. One that is in force stays so.
+fn waits(standing: &mut Standing, folder: Option<String>, why: String) -> bool {
+    let is_news = !standing.has_any && standing.problem.as_ref() != Some(&why);
+    if is_news {
+        (standing.file, standing.problem) = (folder, Some(why));
+    }
+    is_news
+}
+
 fn settle(
     args: &Args,
     read: Result<File, String>,
     chosen: &watch::Sender<Option<Arc<Chosen>>>,
     standing: &watch::Sender<Standing>,
-    path: Option<&Path>,
+    path: Option<String>,
 ) {
     let next = read.and_then(|file| Chosen::of(args, &file).map(|chosen| (file, chosen)));
-    let path = path.map(|path| path.display().to_string());
     match next {
         Err(why) => {
             let has_any = chosen.borrow().is_some();

@@ -6,24 +6,22 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use k8s_openapi::api::core::v1::Node;
+use kube::Api;
 use kube::api::{ObjectMeta, PartialObjectMeta, PartialObjectMetaExt as _, Patch, PatchParams};
-use kube::config::KubeConfigOptions;
 use kube::core::Status;
-use kube::{Api, Client, Config};
 use mig_model::Labels;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{Source, Standing, Trouble, becomes};
+use super::{Source, Standing, becomes};
+use crate::cluster::{PATIENCE, Trouble, client, hung};
 
 /// As the API server knows us.
 const MANAGER: &str = "mig-agent";
 /// NVIDIA's gpu-feature-discovery (GFD) is there where this is. It says when GFD started, so its value does not tell
 /// whether GFD still runs.
 const GFDS: &str = "nvidia.com/gfd.timestamp";
-const PATIENCE: Duration = Duration::from_secs(10);
-const CONNECT: Duration = Duration::from_secs(5);
 /// A look at the own node costs the API server something too: so many times as seldom as at the GPUs.
 const SELDOM: u32 = 60;
 const MOST_SELDOM: Duration = Duration::from_secs(3600);
@@ -186,18 +184,7 @@ impl OwnNode {
 }
 
 fn refused(error: &kube::Error) -> Trouble {
-    let kube::Error::Api(status) = error else { return Trouble { kind: "Unreachable", message: chain(error) } };
-    let said = if status.message.is_empty() { &status.reason } else { &status.message };
-    let (kind, advice) = match status.code {
-        401 => ("Unauthorized", "its token is not accepted"),
-        403 => ("Forbidden", "its service account needs get and patch on nodes; see docs/labels.md"),
-        404 => ("NoSuchNode", "--node-name must be the Node's own name"),
-        409 => ("Conflict", "somebody else changes the node"),
-        422 => ("Denied", "an admission policy or a webhook forbids it; the chart's allows an agent its own node only"),
-        429 | 500.. => ("ServerError", "it has troubles of its own"),
-        _ => ("Refused", "it takes no such request"),
-    };
-    Trouble { kind, message: format!("the API server answers {}: {said} ({advice})", status.code) }
+    Trouble::of(error, "its service account needs get and patch on nodes; see docs/labels.md")
 }
 
 /// The labels that others set, of those that were refused.
@@ -205,43 +192,4 @@ fn disputed(status: &Status) -> BTreeSet<String> {
     let causes = status.details.iter().flat_map(|details| &details.causes);
     let fields = causes.filter(|cause| cause.reason == "FieldManagerConflict").map(|cause| cause.field.as_str());
     fields.filter_map(|field| field.strip_prefix(".metadata.labels.")).map(str::to_owned).collect()
-}
-
-fn hung() -> Trouble {
-    let seconds = PATIENCE.as_secs();
-    Trouble { kind: "Hung", message: format!("the API server has not answered for {seconds} s") }
-}
-
-/// As a pod's service account, or as the file says that KUBECONFIG names.
-async fn client() -> Result<Client, Trouble> {
-    let wrong = |message: String| Trouble { kind: "Credentials", message };
-    let mut config = if std::env::var_os("KUBECONFIG").is_some() {
-        let config = Config::from_kubeconfig(&KubeConfigOptions::default()).await;
-        config.map_err(|error| wrong(format!("unable to use the file that KUBECONFIG names: {}", chain(&error))))?
-    } else {
-        Config::incluster().map_err(|error| {
-            wrong(format!(
-                "no way to the API server: {} (in a pod, automountServiceAccountToken must be true; elsewhere KUBECONFIG must name a file)",
-                chain(&error)
-            ))
-        })?
-    };
-    config.connect_timeout = Some(CONNECT);
-    // We have a patience of our own.
-    config.default_retry = false;
-    Client::try_from(config).map_err(|error| wrong(format!("unable to talk to the API server: {}", chain(&error))))
-}
-
-/// An error and what it came from. Some repeat in their own words what they came from.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let words = error.to_string();
-        if !text.contains(&words) {
-            text = format!("{text}: {words}");
-        }
-        source = error.source();
-    }
-    text
 }

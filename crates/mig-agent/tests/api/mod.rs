@@ -1,6 +1,7 @@
 //! A small API server with one Node, over HTTP. It does what the real one was seen to do with the requests that labels take:
-//! metadata of the Node, and server-side apply with its owners, conflicts and withdrawals.
+//! metadata of the Node, server-side apply with its owners, conflicts and withdrawals, and watching that one Node.
 
+#![allow(dead_code, reason = "each test file uses its own part")]
 #![allow(clippy::unwrap_used, reason = "clippy takes only test functions for tests")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -144,6 +145,10 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>) {
             Mood::Obliges if !header("accept").contains("as=PartialObjectMetadata") => {
                 failure(406, "NotAcceptable", "only metadata is to be had here", &json!([]))
             }
+            Mood::Obliges if target.contains("watch=") => {
+                watch(&mut stream, state, target);
+                return;
+            }
             Mood::Obliges => {
                 let mut state = state.lock().unwrap();
                 oblige(&mut state, method, target, &header("content-type"), &body)
@@ -156,6 +161,41 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>) {
             return;
         }
     }
+}
+
+/// What there is, and each change of it, until somebody hangs up or the server's mood changes.
+fn watch(stream: &mut TcpStream, state: &Mutex<State>, target: &str) {
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
+    if stream.write_all(head.as_bytes()).is_err() {
+        return;
+    }
+    let mut told = None;
+    loop {
+        let node = {
+            let state = state.lock().unwrap();
+            if state.mood != Mood::Obliges {
+                return;
+            }
+            // Of whichever other Node nothing is shown: the name is a field selector.
+            target.contains(&format!("fieldSelector=metadata.name%3D{}&", state.node)).then(|| metadata(&state))
+        };
+        if node.is_some() && node != told {
+            let kind = if told.is_none() { "ADDED" } else { "MODIFIED" };
+            let line = format!("{}\n", json!({"type": kind, "object": node}));
+            if stream.write_all(format!("{:x}\r\n{line}\r\n", line.len()).as_bytes()).is_err() {
+                return;
+            }
+            told = node;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The Node, as far as it is to be had.
+fn metadata(state: &State) -> Value {
+    let labels: BTreeMap<&String, &String> = state.labels.iter().map(|(name, (value, _))| (name, value)).collect();
+    let metadata = json!({"name": state.node, "labels": labels, "resourceVersion": "1"});
+    json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
 }
 
 fn failure(code: u16, reason: &str, message: &str, causes: &Value) -> (u16, Value) {
@@ -191,9 +231,7 @@ fn oblige(state: &mut State, method: &str, target: &str, content_type: &str, bod
             return failure(409, "Conflict", "Apply failed with conflicts", &causes);
         }
     }
-    let labels: BTreeMap<&String, &String> = state.labels.iter().map(|(name, (value, _))| (name, value)).collect();
-    let metadata = json!({"name": name, "labels": labels});
-    (200, json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata}))
+    (200, metadata(state))
 }
 
 /// Server-side apply without force.
