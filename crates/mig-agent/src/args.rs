@@ -1,9 +1,11 @@
+mod nvidias;
+
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::builder::BoolishValueParser;
+use clap::builder::{BoolishValueParser, Resettable};
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
@@ -13,6 +15,7 @@ use mig_model::{ResourceDomain, Strategy};
 use crate::config::ConfigArgs;
 use crate::health::HealthArgs;
 use crate::labels::NodeLabels;
+use nvidias::Nvidias;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -169,6 +172,13 @@ pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) health: HealthArgs,
 
+    #[command(flatten)]
+    pub(crate) nvidias: Nvidias,
+
+    /// The kubelet's socket: NVIDIA's name for what `--kubelet-root` says
+    #[arg(long, env = "KUBELET_SOCKET", value_name = "FILE", hide = true, value_parser = kubelet_socket)]
+    kubelet_socket: Option<PathBuf>,
+
     /// How to write the log, which goes to stderr
     #[arg(long, env = "LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
     pub(crate) log_format: LogFormat,
@@ -199,7 +209,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 impl Args {
     /// What the command line and the variables say; ends the process if that is wrong.
     pub(crate) fn read() -> Self {
-        let matches = Self::command().get_matches();
+        let matches = unless_empty(Self::command()).get_matches();
         let read = Self::from_arg_matches(&matches).and_then(|args| args.sourced(&matches).checked());
         read.unwrap_or_else(|error| error.exit())
     }
@@ -217,7 +227,14 @@ impl Args {
         if self.given.contains(field) { here } else { file.unwrap_or(here) }
     }
 
-    fn checked(self) -> Result<Self, clap::Error> {
+    fn checked(mut self) -> Result<Self, clap::Error> {
+        if let Some(root) = self.kubelet_socket.take() {
+            if self.given.contains("kubelet_root") && self.kubelet_root != root {
+                let message = "--kubelet-socket and --kubelet-root name different places: leave one out";
+                return Err(Self::command().error(ErrorKind::ArgumentConflict, message));
+            }
+            self.kubelet_root = root;
+        }
         let needs_name = [
             ("--node-labels=node", self.node_labels == NodeLabels::Node),
             ("--config-file-srcdir", self.config.config_file_srcdir.is_some()),
@@ -236,6 +253,23 @@ impl Args {
         let nvidias = || std::env::var_os("DRIVER_ROOT_CTR_PATH").filter(|path| !path.is_empty()).map(PathBuf::from);
         let given = self.container_driver_root.clone().or_else(nvidias);
         given.unwrap_or_else(|| self.nvidia_driver_root.clone())
+    }
+}
+
+/// A variable that is empty is one that is not set, as for NVIDIA's plugin: manifests leave them so.
+fn unless_empty(command: clap::Command) -> clap::Command {
+    command.mut_args(|argument| {
+        let is_empty = argument.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
+        if is_empty { argument.env(Resettable::Reset) } else { argument }
+    })
+}
+
+/// The kubelet's root directory, by the socket in it.
+fn kubelet_socket(text: &str) -> Result<PathBuf, String> {
+    let root = Path::new(text).parent().filter(|folder| folder.ends_with("device-plugins")).and_then(Path::parent);
+    match root {
+        Some(root) if root.is_absolute() && text.ends_with("/kubelet.sock") => Ok(root.to_owned()),
+        _ => Err("expected ROOT/device-plugins/kubelet.sock; --kubelet-root=ROOT says the same".to_owned()),
     }
 }
 

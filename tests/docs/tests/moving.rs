@@ -3,39 +3,43 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "clippy takes only test functions for tests")]
 
 use std::collections::BTreeSet;
+use std::process::Command;
 
-use docs::binaries::flags;
+use docs::binaries::{flags, folder as folder_of_programs};
 use docs::page::{Page, Table};
 use docs::repository;
 use serde_json::Value;
 
-/// What k8s-device-plugin v0.20.0 takes: cmd/nvidia-device-plugin/main.go.
-const FLAGS: [&str; 25] = [
-    "--cdi-annotation-prefix",
-    "--cdi-disable-hooks",
-    "--cdi-feature-flags",
-    "--config-file",
-    "--container-driver-root",
-    "--dev-root",
-    "--device-discovery-strategy",
-    "--device-id-strategy",
-    "--device-list-strategy",
-    "--fail-on-init-error",
-    "--gdrcopy-enabled",
-    "--gds-enabled",
-    "--imex-channel-ids",
-    "--imex-required",
-    "--kubelet-socket",
-    "--mig-strategy",
-    "--mofed-enabled",
-    "--mps-root",
-    "--nvidia-cdi-hook-path",
-    "--nvidia-ctk-path",
-    "--nvidia-driver-root",
-    "--pass-device-specs",
-    "--shared-devices-allocation-policy",
-    "DP_DISABLE_HEALTHCHECKS",
-    "DP_ENABLE_HEALTHCHECKS",
+/// What k8s-device-plugin v0.20.0 takes (cmd/nvidia-device-plugin/main.go), the two before the last two GFD and other
+/// versions; each with a value that asks for something.
+const FLAGS: [(&str, &str); 27] = [
+    ("--cdi-annotation-prefix", "cdi.example.com/"),
+    ("--cdi-disable-hooks", "all"),
+    ("--cdi-feature-flags", "some"),
+    ("--config-file", "/nowhere/config.yaml"),
+    ("--container-driver-root", "/driver-root"),
+    ("--dev-root", "/nowhere"),
+    ("--device-discovery-strategy", "tegra"),
+    ("--device-id-strategy", "index"),
+    ("--device-list-strategy", "envvar,volume-mounts"),
+    ("--fail-on-init-error", "true"),
+    ("--gdrcopy-enabled", "true"),
+    ("--gds-enabled", "true"),
+    ("--imex-channel-ids", "0,1"),
+    ("--imex-required", "true"),
+    ("--kubelet-socket", "/nowhere/device-plugins/kubelet.sock"),
+    ("--mig-strategy", "single"),
+    ("--mofed-enabled", "true"),
+    ("--mps-root", "/run/nvidia/mps"),
+    ("--nvidia-cdi-hook-path", "/usr/bin/nvidia-cdi-hook"),
+    ("--nvidia-ctk-path", "/usr/bin/nvidia-ctk"),
+    ("--nvidia-driver-root", "/run/nvidia/driver"),
+    ("--pass-device-specs", "true"),
+    ("--shared-devices-allocation-policy", "packed"),
+    ("--restart-on-device-unhealthy", "true"),
+    ("--use-node-feature-api", "true"),
+    ("DP_DISABLE_HEALTHCHECKS", "xids"),
+    ("DP_ENABLE_HEALTHCHECKS", "13"),
 ];
 
 /// The values of its chart: deployments/helm/nvidia-device-plugin/values.yaml.
@@ -82,7 +86,7 @@ fn first_column(table: &Table) -> BTreeSet<&str> {
 fn every_flag_of_nvidias_has_its_row_and_what_it_becomes_exists() {
     let page = Page::read("docs/moving-from-nvidia.md");
     let table = page.table("Flags and variables");
-    assert_eq!(first_column(table), FLAGS.into_iter().collect());
+    assert_eq!(first_column(table), FLAGS.iter().map(|(flag, _)| *flag).collect());
     let ours = flags("mig-agent");
     for row in &table.rows {
         for flag in row[1].codes.iter().chain(row[2].codes.iter().filter(|code| code.starts_with("--"))) {
@@ -93,6 +97,59 @@ fn every_flag_of_nvidias_has_its_row_and_what_it_becomes_exists() {
             assert!(row[1].codes.contains(theirs), "{theirs} exists here");
         }
     }
+}
+
+/// Ends at once: nobody has that address (RFC 5737), and all arguments are read before.
+fn agent(arguments: &[String], variables: &[(String, &str)]) -> (Option<i32>, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(folder_of_programs().join("mig-agent"));
+    command.args(["--listen=192.0.2.1:9", "--nvml-library=/nowhere"]).args(arguments);
+    command.arg(format!("--state-dir={}", folder.path().display())).env_clear().envs(variables.iter().cloned());
+    let output = command.output().unwrap();
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+fn variable(flag: &str) -> String {
+    match flag {
+        "--dev-root" => "NVIDIA_DEV_ROOT".to_owned(),
+        _ => flag.trim_start_matches("--").replace('-', "_").to_uppercase(),
+    }
+}
+
+#[test]
+fn every_flag_of_nvidias_is_taken_or_refused_as_its_row_says() {
+    let page = Page::read("docs/moving-from-nvidia.md");
+    for row in &page.table("Flags and variables").rows {
+        for flag in &row[0].codes {
+            let value = FLAGS.iter().find(|(name, _)| name == flag).unwrap().1;
+            let as_variable = agent(&[], &[(variable(flag), value)]);
+            let as_flag = agent(&[format!("{flag}={value}")], &[]);
+            let ways = if flag.starts_with("--") { vec![as_variable, as_flag] } else { vec![as_variable] };
+            for (code, said) in ways {
+                if row[1].text.starts_with("refused") {
+                    assert!(code == Some(2) && said.contains(flag) && said.contains(value), "{flag}: {code:?} {said}");
+                    continue;
+                }
+                assert!(code == Some(1) && said.contains("unable to listen"), "{flag}: {code:?} {said}");
+                let has_none = said.contains(&format!("{flag} ({}) has no effect", variable(flag)));
+                assert_eq!(has_none, row[1].text == "no effect", "{flag}: {said}");
+            }
+            // What asks for nothing is no news.
+            let nothing = if value == "true" { "false" } else { "" };
+            for value in [nothing, ""] {
+                let (code, said) = agent(&[], &[(variable(flag), value)]);
+                assert!(code == Some(1) && !said.contains("no effect"), "{flag}, {value:?}: {code:?} {said}");
+            }
+        }
+    }
+    for value in ["auto", "nvml"] {
+        assert_eq!(agent(&[format!("--device-discovery-strategy={value}")], &[]).0, Some(1));
+    }
+    let (code, said) = agent(&["--kubelet-socket=/run/kubelet.sock".to_owned()], &[]);
+    assert!(code == Some(2) && said.contains("--kubelet-root"), "{said}");
+    let (code, said) =
+        agent(&["--kubelet-socket=/a/device-plugins/kubelet.sock".to_owned(), "--kubelet-root=/b".to_owned()], &[]);
+    assert!(code == Some(2) && said.contains("leave one out"), "{said}");
 }
 
 #[test]
