@@ -53,11 +53,13 @@ async fn scrape(State(answers): State<Arc<Answers>>) -> Response {
     }
 }
 
-/// For probes: ready, or one line for each reason why not.
+/// For probes: ready, and what should be looked after; or one line for each reason why not.
 async fn readyz(State(answers): State<Arc<Answers>>) -> (StatusCode, String) {
     let obstacles = answers.known.obstacles();
     if obstacles.is_empty() {
-        return (StatusCode::OK, format!("ready: {} resources registered\n", answers.known.status.served()));
+        let mut lines = vec![format!("ready: {} resources registered", answers.known.status.served())];
+        lines.extend(answers.known.remarks());
+        return (StatusCode::OK, lines.join("\n") + "\n");
     }
     (StatusCode::SERVICE_UNAVAILABLE, obstacles.join("\n") + "\n")
 }

@@ -60,6 +60,22 @@ impl Known {
         reasons
     }
 
+    /// What somebody should look after though all is served.
+    pub(crate) fn remarks(&self) -> Vec<String> {
+        let config = self.config.borrow();
+        let problem = config.problem.as_ref().filter(|_| config.has_any);
+        let file = config.file.as_deref().unwrap_or_default();
+        let told =
+            problem.map(|why| format!("configuration: {file} cannot be used, the last good one stays in force: {why}"));
+        told.into_iter().collect()
+    }
+
+    /// Whether the configuration that is asked for is in force; nothing before the first look.
+    pub(crate) fn is_configured(&self) -> Option<bool> {
+        let config = self.config.borrow();
+        (config.has_any || config.problem.is_some()).then_some(config.problem.is_none())
+    }
+
     /// How it stands with the node's labels, unless they are off.
     pub(crate) fn labels(&self) -> Option<Standing> {
         self.labels.as_ref().map(|standing| *standing.borrow())

@@ -46,6 +46,7 @@ pub(crate) fn render(known: &Known, host: &str) -> String {
                 }
                 main {
                     (readiness(&obstacles, known.status.served()))
+                    @for remark in known.remarks() { p.banner.bad { (remark) } }
                     (gpus(inventory, &slices, &known.offers()))
                     (vanished(&slices))
                     (resources(&known.status.resources(), &slices))

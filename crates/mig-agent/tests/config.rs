@@ -2,14 +2,17 @@
 //! bad changes nothing.
 
 mod node;
+mod scrape;
 
 use std::fs;
 use std::os::unix::fs::symlink;
 
 use kubelet_sim::Pod;
 use node::{G1, G3, Node, listed, variable};
+use scrape::Scrape;
 
 const SHARED: &str = "nvidia.com/mig-1g.5gb.shared";
+const RELOADED: &str = "mig_agent_config_last_reload_successful";
 const PLAIN: &str = "version: v1\n";
 const TWICE: &str = "version: v1\nsharing:\n  timeSlicing:\n    renameByDefault: true\n    failRequestsGreaterThanOne: true\n    \
                      resources:\n      - {name: nvidia.com/mig-1g.5gb, replicas: 2}\n";
@@ -62,11 +65,19 @@ async fn a_bad_file_keeps_the_last_good_one_and_is_told() {
     swap("..2");
     let line = agent.line("the last good one stays in force");
     assert!(line.contains("line 3") && line.contains("migStrategi"), "{line}");
+    // Still ready, and told to whoever asks.
+    let told = |body: &str| body.contains("the last good one stays in force") && body.contains("line 3");
+    agent.ready(|status, body| status.contains("200") && body.contains("ready: ") && told(body));
+    assert!(told(&agent.get("/").1));
+    Scrape::until(&mut agent, "it is counted as bad", |scrape| scrape.sum(RELOADED, &[]) == Some(0.0));
     fs::remove_file(node.path("..data")).unwrap();
     agent.line("No such file");
     listed(&kubelet, SHARED, 18, 18).await;
     swap("..3");
     listed(&kubelet, G1, 9, 9).await;
+    agent.ready(|status, body| status.contains("200") && body.lines().count() == 1);
+    assert!(!told(&agent.get("/").1));
+    Scrape::until(&mut agent, "it is good again", |scrape| scrape.sum(RELOADED, &[]) == Some(1.0));
 }
 
 #[tokio::test]

@@ -31,6 +31,9 @@ impl Collector for Node {
         page.gauge("build_info", "Version of the agent; always 1", [(version, 1)])?;
         let ready = i64::from(self.0.obstacles().is_empty());
         page.gauge("ready", "Whether the agent is ready: /readyz says why not", [(Vec::new(), ready)])?;
+        let configured = self.0.is_configured().map(|is| (Vec::new(), i64::from(is)));
+        let help = "Whether the configuration that is asked for is in force; if not, the last good one is";
+        page.gauge("config_last_reload_successful", help, configured)?;
         page.driver(&view.driver, view.inventory.as_deref())?;
         if let Some(inventory) = &view.inventory {
             page.gpus(inventory, &self.0)?;
