@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use mig_device_plugin::Wanted;
-use mig_model::{Gpu, MigMode, Offers, assign};
+use mig_model::{Gpu, MigMode, NodeInventory, Offers, assign};
 use mig_nvml::{DriverState, View};
 use tokio::sync::watch;
 
@@ -14,12 +14,15 @@ pub(crate) async fn follow(
     mut views: watch::Receiver<View>,
     mut chosen: watch::Receiver<Option<Arc<Chosen>>>,
     offers: watch::Sender<Option<Arc<Wanted>>>,
+    read: watch::Sender<Option<Arc<NodeInventory>>>,
 ) {
     let mut told = Vec::new();
     let mut missed = Vec::new();
     loop {
         let view = views.borrow_and_update().clone();
         let terms = chosen.borrow_and_update().clone();
+        // First: what is dropped from an offer is looked for in the reading that lacks it.
+        read.send_replace(view.inventory.clone());
         // Without a reading nothing is known, which is not the same as that there is nothing.
         if let (Some(inventory), Some(chosen)) = (view.inventory, terms) {
             let now = assign(&inventory, &chosen.terms);

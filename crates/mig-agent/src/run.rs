@@ -59,6 +59,7 @@ async fn serve(args: &Args, feed: mig_nvml::Feed, watched: health::Settings) -> 
     tracing::info!(address = %listener.local_addr()?, strategy = %args.mig_strategy, "serving HTTP");
     let status = Arc::new(Status::default());
     let (offered, offers) = watch::channel(None);
+    let (read_last, inventory) = watch::channel(None);
     let mut parts = JoinSet::new();
 
     let mig_nvml::Feed { views: read, xids, supervision } = feed;
@@ -75,7 +76,7 @@ async fn serve(args: &Args, feed: mig_nvml::Feed, watched: health::Settings) -> 
         parts.spawn(named("the watch over the node's label", follow));
     }
     parts.spawn(named("the watch over the configuration", config::watcher::keep(args.clone(), label, choose, config)));
-    let follow = offers::follow(views.clone(), chosen.clone(), offered);
+    let follow = offers::follow(views.clone(), chosen.clone(), offered, read_last);
     parts.spawn(named("the reading of GPUs", follow));
     let counted = mig_device_plugin::Metrics::default();
     let labelling = label_settings(args, chosen);
@@ -88,7 +89,7 @@ async fn serve(args: &Args, feed: mig_nvml::Feed, watched: health::Settings) -> 
         settle: args.settle_time,
         metrics: counted.clone(),
     };
-    let fleet = mig_device_plugin::run(settings, offers, Arc::clone(&status), stop.clone());
+    let fleet = mig_device_plugin::run(settings, offers, inventory, Arc::clone(&status), stop.clone());
     let mut fleet = tokio::spawn(fleet);
 
     // Ended after serving, for what it has to put in order; until then it has no end of its own.

@@ -133,8 +133,8 @@ pub(crate) fn of(
         }
     }
     for (id, lines) in listed {
-        // Nothing runs on what is not there.
-        let usage = Use::of(pods(id), Some(mig_model::Running::default()));
+        let running = |device| inventory.and_then(|inventory| inventory.running_on(device));
+        let usage = Use::of(pods(id), lines.first().and_then(|(_, listed)| running(&listed.device)));
         slices.extend(lines.into_iter().map(|(resource, listed)| Slice {
             id: id.to_owned(),
             gpu: index(inventory, &listed.device.gpu),

@@ -87,7 +87,15 @@ async fn every_scene_is_read_as_it_is() {
         let sys = node.path("sys");
         let mut agent = node.agent(&["--sys-root", sys.to_str().unwrap()]);
         agent.line("the driver answers");
-        let inventory: Value = serde_json::from_str(&agent.get("/api/v1/inventory").1).unwrap();
+        // It has answered, and is still being read.
+        let deadline = std::time::Instant::now() + DEADLINE;
+        let inventory = loop {
+            let inventory: Value = serde_json::from_str(&agent.get("/api/v1/inventory").1).unwrap();
+            if !inventory.is_null() {
+                break inventory;
+            }
+            assert!(std::time::Instant::now() < deadline, "scene {scene} is not read\n{}", agent.log());
+        };
         let gpus: Vec<Value> = world.gpus.iter().enumerate().map(|(index, gpu)| expected(&world, index, gpu)).collect();
         assert_eq!(inventory["gpus"], json!(gpus), "scene {scene}");
         assert_eq!(inventory["driver"]["version"], world.driver.as_str());

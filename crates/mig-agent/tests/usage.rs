@@ -206,3 +206,35 @@ async fn what_has_vanished_has_its_pod_still() {
     becomes(&mut agent, &uuid, &held_by(&["train"]));
     assert_eq!(slice(&mut agent, &uuid)["state"], "vanished");
 }
+
+/// Rule 3: the driver's word counts too.
+#[tokio::test]
+async fn what_has_vanished_stays_listed_until_its_processes_have_ended() {
+    let node = Node::written("gpus: [{model: A100-SXM4-40GB, instances: [{profile: 3g.20gb}]}]");
+    let kubelet = node.kubelet().await;
+    let mut agent = node.agent(&[SETTLED]);
+    listed(&kubelet, G3, 1, 1).await;
+    let uuid = node.uuids("3g.20gb").remove(0);
+    becomes(&mut agent, &uuid, &free());
+    let (gpu, part) = node.place(&uuid);
+    node.run_process(gpu, 4711, Some(part));
+    becomes(&mut agent, &uuid, &used_by(4711, part));
+    node.lose_slice(gpu, part.0);
+    listed(&kubelet, G3, 1, 0).await;
+    // For longer than it takes to let go of what nobody uses.
+    let readings = |kubelet: &kubelet_sim::Kubelet| {
+        let is = |what: &kubelet_sim::What| matches!(what, kubelet_sim::What::PodResourcesListed { .. });
+        kubelet.events().iter().filter(|event| is(&event.what)).count()
+    };
+    let before = readings(&kubelet);
+    let deadline = Instant::now() + DEADLINE;
+    while readings(&kubelet) < before + 3 {
+        assert!(Instant::now() < deadline, "podresources is not read any more");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    listed(&kubelet, G3, 1, 0).await;
+    let now = slice(&mut agent, &uuid);
+    assert_eq!((&now["state"], &now["use"]), (&json!("vanished"), &used_by(4711, part)));
+    node.end_process(4711);
+    listed(&kubelet, G3, 0, 0).await;
+}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kubelet::{DirectoryLost, DirectoryState, KubeletPaths, watch_directory};
-use mig_model::{Offers, ResourceDomain, ResourceName};
+use mig_model::{NodeInventory, Offers, ResourceDomain, ResourceName};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -44,10 +44,11 @@ pub struct Settings {
 }
 
 /// Serves what is offered until told to stop, or until the kubelet can't be reached any more; then every stream has ended
-/// and every socket is gone.
+/// and every socket is gone. `inventory` is looked at for what runs on the devices, and wakes nobody.
 pub async fn run(
     settings: Settings,
     wanted: watch::Receiver<Option<Arc<Wanted>>>,
+    inventory: watch::Receiver<Option<Arc<NodeInventory>>>,
     status: Arc<Status>,
     stop: CancellationToken,
 ) -> Result<(), DirectoryLost> {
@@ -55,7 +56,7 @@ pub async fn run(
     let (sender, directory) = watch::channel(DirectoryState { kubelet: None, changes: 0 });
     let mut directory_watch = tokio::spawn(watch_directory(settings.paths.clone(), sender));
     background.spawn(tell_of_the_kubelet(directory.clone(), settings.paths.clone()));
-    let usage = Arc::new(Usage::new(settings.domain.clone(), settings.settle));
+    let usage = Arc::new(Usage::new(settings.domain.clone(), settings.settle, inventory));
     background.spawn(meet_kubelets(directory.clone(), Arc::clone(&usage)));
     let mut readings = usage.subscribe();
     let (sender, mut prepared) = watch::channel(None);

@@ -114,7 +114,7 @@ impl Outlet {
             waits = true;
         }
         let quiet = activity.in_flight == 0 && activity.last_end.is_none_or(|end| end.elapsed() >= self.settle);
-        let may_drop = |id: &str| quiet && self.usage.is_free(id);
+        let may_drop = |device: &Device| quiet && self.usage.is_abandoned(device);
         let next = self.roster.borrow().next(&activity.container, &offered, held.iter().map(String::as_str), may_drop);
         waits |= next.has_gone();
         let changed = self.roster.send_if_modified(|roster| {
@@ -146,11 +146,12 @@ impl Drop for InFlight<'_> {
 mod tests {
     use super::*;
     use crate::roster::tests::device;
+    use crate::usage::tests::nothing_runs;
 
     #[tokio::test(start_paused = true)]
     async fn the_list_does_not_shrink_while_an_allocate_is_in_flight_nor_soon_after() {
         let settle = Duration::from_secs(5);
-        let usage = Arc::new(Usage::new(mig_model::ResourceDomain::default(), settle));
+        let usage = Arc::new(Usage::new(mig_model::ResourceDomain::default(), settle, nothing_runs()));
         let resource = ResourceName::gpu(&mig_model::ResourceDomain::default());
         let meter = crate::metrics::Metrics::default().of(&resource);
         let outlet = Outlet::new(resource, Arc::clone(&usage), settle, meter);

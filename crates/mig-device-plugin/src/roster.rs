@@ -49,7 +49,7 @@ impl Roster {
         container: &Arc<ContainerSettings>,
         offered: &[Offered],
         held: impl Iterator<Item = &'a str>,
-        may_drop: impl Fn(&str) -> bool,
+        may_drop: impl Fn(&Device) -> bool,
     ) -> Self {
         let mut next = Self { container: Arc::clone(container), ..Self::default() };
         for offered in offered {
@@ -57,7 +57,7 @@ impl Roster {
         }
         for entry in &self.entries {
             // At least one list has it as Unhealthy before it goes: the kubelet may have just picked it.
-            let drops = entry.gone && may_drop(&entry.device().id);
+            let drops = entry.gone && may_drop(entry.device());
             if !next.places.contains_key(&entry.device().id) && !drops {
                 next.add(Entry { offered: entry.offered.clone(), gone: true });
             }
@@ -144,7 +144,8 @@ pub(crate) mod tests {
         let before = roster(&[device("MIG-a", "GPU-0"), device("MIG-b", "GPU-0")]);
         let kept = before.next(&Arc::default(), &[device("MIG-b", "GPU-0")], std::iter::empty(), |_| false);
         assert_eq!(listed(&kept), [line("MIG-b", "Healthy"), line("MIG-a", "Unhealthy")]);
-        let dropped = kept.next(&Arc::default(), &[device("MIG-b", "GPU-0")], std::iter::empty(), |id| id == "MIG-a");
+        let dropped =
+            kept.next(&Arc::default(), &[device("MIG-b", "GPU-0")], std::iter::empty(), |device| device.id == "MIG-a");
         assert_eq!(listed(&dropped), [line("MIG-b", "Healthy")]);
     }
 

@@ -1,13 +1,13 @@
-//! Who may hold what. The kubelet never says that a device is free again, so it is worked out from two sources: what
-//! podresources lists, and what this agent has given out. What is unknown counts as held.
+//! Who may hold what. The kubelet never says that a device is free again, so it is worked out from what podresources
+//! lists, what this agent has given out, and what the driver sees running. What is unknown counts as held.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kubelet::{Holding, SocketIdentity, causes, list_holdings};
-use mig_model::{Holder, Pods, ResourceDomain, ResourceName, uuid_of};
+use mig_model::{Device, Holder, NodeInventory, Pods, ResourceDomain, ResourceName, Use, uuid_of};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep};
 
@@ -40,6 +40,8 @@ pub(crate) struct Usage {
     pub(crate) ground: Ground,
     domain: ResourceDomain,
     settle: Duration,
+    /// The last reading of the GPUs, for the processes on them.
+    inventory: watch::Receiver<Option<Arc<NodeInventory>>>,
     state: Mutex<State>,
     /// There will soon be something to see.
     news: Notify,
@@ -133,7 +135,11 @@ impl Reading {
 }
 
 impl Usage {
-    pub(crate) fn new(domain: ResourceDomain, settle: Duration) -> Self {
+    pub(crate) fn new(
+        domain: ResourceDomain,
+        settle: Duration,
+        inventory: watch::Receiver<Option<Arc<NodeInventory>>>,
+    ) -> Self {
         let met = Instant::now();
         let state =
             State { kubelet: None, met, records: HashMap::new(), readings: Vec::new(), failing: false, wanted: false };
@@ -141,6 +147,7 @@ impl Usage {
             ground: Ground::default(),
             domain,
             settle,
+            inventory,
             state: Mutex::new(state),
             news: Notify::new(),
             another_kubelet: Notify::new(),
@@ -189,6 +196,19 @@ impl Usage {
     pub(crate) fn is_free(&self, id: &str) -> bool {
         let state = self.state();
         state.lacks(id, state.records.get(id), self.settle)
+    }
+
+    /// Whether the id of a device that is offered no more can be forgotten: no pod holds it, and nothing runs on it but what
+    /// belongs to a pod that holds it under another id.
+    pub(crate) fn is_abandoned(&self, device: &Device) -> bool {
+        if !self.is_free(&device.id) {
+            return false;
+        }
+        let running = self.inventory.borrow().as_ref().and_then(|inventory| inventory.running_on(device));
+        match Use::of(self.pods_on(&device.uuid), running) {
+            Use::Free | Use::Allocated { .. } => true,
+            Use::Outside { .. } | Use::Unknown { .. } => false,
+        }
     }
 
     /// This kubelet is there. Gives the time since when it is known.
@@ -381,7 +401,7 @@ fn is_uuid(id: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     const SETTLE: Duration = Duration::from_secs(5);
@@ -406,13 +426,18 @@ mod tests {
         }
     }
 
+    /// A node of which the driver has told everything, and on which nothing runs.
+    pub(crate) fn nothing_runs() -> watch::Receiver<Option<Arc<NodeInventory>>> {
+        watch::channel(Some(Arc::default())).1
+    }
+
     fn learn(usage: &Usage, holdings: Vec<Holding>) {
         usage.learn(Instant::now(), holdings);
     }
 
     #[tokio::test(start_paused = true)]
     async fn nothing_is_free_before_two_readings_and_the_settle_time() {
-        let usage = Usage::new(ResourceDomain::default(), SETTLE);
+        let usage = Usage::new(ResourceDomain::default(), SETTLE, nothing_runs());
         learn(&usage, vec![]);
         learn(&usage, vec![]);
         assert!(!usage.is_free("MIG-a"), "both readings began too soon after the start");
@@ -425,7 +450,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_was_given_out_is_free_when_it_was_seen_and_is_no_more() {
-        let usage = Usage::new(ResourceDomain::default(), SETTLE);
+        let usage = Usage::new(ResourceDomain::default(), SETTLE, nothing_runs());
         sleep(SETTLE * UNSEEN).await;
         usage.record(&ResourceName::gpu(&ResourceDomain::default()), ["MIG-a"].into_iter());
         sleep(SETTLE).await;
@@ -441,7 +466,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_was_given_out_and_never_seen_counts_as_held_for_long() {
-        let usage = Usage::new(ResourceDomain::default(), SETTLE);
+        let usage = Usage::new(ResourceDomain::default(), SETTLE, nothing_runs());
         usage.record(&ResourceName::gpu(&ResourceDomain::default()), ["MIG-a"].into_iter());
         sleep(SETTLE * (UNSEEN - 1)).await;
         learn(&usage, vec![]);
@@ -455,7 +480,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_shown_as_held_is_what_was_given_out_or_was_last_seen() {
-        let usage = Usage::new(ResourceDomain::default(), SETTLE);
+        let usage = Usage::new(ResourceDomain::default(), SETTLE, nothing_runs());
         assert_eq!(usage.pods_with("MIG-a"), Pods::Unknown, "podresources was not read yet");
         usage.record(&ResourceName::gpu(&ResourceDomain::default()), ["MIG-a"].into_iter());
         assert_eq!(usage.pods_with("MIG-a"), Pods::Hold(vec![]));
@@ -485,7 +510,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_shares_of_a_slice_have_their_pods_and_the_slice_has_all_of_them() {
-        let usage = Usage::new(ResourceDomain::default(), SETTLE);
+        let usage = Usage::new(ResourceDomain::default(), SETTLE, nothing_runs());
         usage.certainly_free_now(SETTLE).await;
         let second = Holding { pod: "infer".to_owned(), ..holding("MIG-a::1").remove(0) };
         learn(&usage, [holding("MIG-a::0"), vec![second]].concat());
@@ -499,8 +524,25 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn an_id_is_abandoned_when_neither_pods_nor_programs_are_left() {
+        let device = Device { id: "MIG-a::0".to_owned(), uuid: "MIG-a".to_owned(), ..Device::default() };
+        let unread = Usage::new(ResourceDomain::default(), SETTLE, watch::channel(None).1);
+        unread.certainly_free_now(SETTLE).await;
+        assert!(!unread.is_abandoned(&device), "the driver has not said what runs");
+        // A share of it may have a pod and programs; this one has neither.
+        learn(&unread, holding("MIG-a::1"));
+        assert!(unread.is_abandoned(&device));
+        let usage = Usage::new(ResourceDomain::default(), SETTLE, nothing_runs());
+        assert!(!usage.is_abandoned(&device));
+        usage.certainly_free_now(SETTLE).await;
+        assert!(usage.is_abandoned(&device));
+        learn(&usage, holding("MIG-a::0"));
+        assert!(!usage.is_abandoned(&device));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_kubelet_that_has_just_started_may_not_know_its_pods_yet() {
-        let usage = Usage::new(ResourceDomain::default(), SETTLE);
+        let usage = Usage::new(ResourceDomain::default(), SETTLE, nothing_runs());
         usage.certainly_free_now(SETTLE).await;
         assert!(usage.is_free("MIG-a"));
         let folder = std::env::temp_dir().join(format!("usage-{}", std::process::id()));
@@ -514,7 +556,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn other_peoples_resources_are_not_ours_to_list() {
-        let usage = Usage::new(ResourceDomain::default(), SETTLE);
+        let usage = Usage::new(ResourceDomain::default(), SETTLE, nothing_runs());
         let foreign = Holding { resource: "example.com/mig-1g.5gb".to_owned(), ..holding("MIG-x").remove(0) };
         learn(&usage, [holding("MIG-a"), vec![foreign]].concat());
         let resource = ResourceName::mig(&ResourceDomain::default(), &"1g.5gb".parse().unwrap());

@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use crate::inventory::Gpu;
+use crate::inventory::{Gpu, NodeInventory};
+use crate::strategy::Device;
 use crate::survey::Process;
 
 /// A container that holds a slice.
@@ -119,6 +120,52 @@ impl Gpu {
             }
         }
         Some(running)
+    }
+}
+
+impl NodeInventory {
+    /// What runs on a device, though it may be offered no more or be gone; nothing if the driver does not say.
+    pub fn running_on(&self, device: &Device) -> Option<Running> {
+        for gpu in &self.gpus {
+            if gpu.uuid.as_str() == device.uuid {
+                let mut running = gpu.running(None)?;
+                if gpu.mig.is_enabled() {
+                    // What runs on its slices is theirs.
+                    running.on_it.retain(|process| process.gpu_instance.is_none());
+                }
+                return Some(running);
+            }
+            let mut parts = gpu.instances.iter().flat_map(|i| i.compute_instances.iter().map(move |c| (i.id, c)));
+            if let Some((instance, compute)) = parts.find(|(_, compute)| compute.uuid.as_str() == device.uuid) {
+                return gpu.running(Some((instance, compute.id)));
+            }
+        }
+        let gpu = self.gpus.iter().find(|gpu| gpu.uuid.as_str() == device.gpu);
+        match (gpu, device.address.mig) {
+            (Some(gpu), Some(was)) => gpu.running_where_a_slice_was(was.gpu_instance, was.compute_instance),
+            // Nothing runs on what is not there.
+            _ => Some(Running::default()),
+        }
+    }
+}
+
+impl Gpu {
+    /// The driver destroys nothing that is in use, so that it is gone says enough, unless the driver lists a process there
+    /// all the same. If it lists none at all, ids of slices must not pile up for ever.
+    fn running_where_a_slice_was(&self, instance: u32, compute: u32) -> Option<Running> {
+        if self.fault.is_some() {
+            return None;
+        }
+        let there = self.instances.iter().find(|own| own.id == instance);
+        let is_taken = there.is_some_and(|own| own.compute_instances.iter().any(|own| own.id == compute));
+        if is_taken {
+            return Some(Running::default());
+        }
+        let there = || self.processes.iter().flatten().filter(|process| process.gpu_instance == Some(instance));
+        Some(Running {
+            on_it: there().filter(|process| process.compute_instance == Some(compute)).cloned().collect(),
+            somewhere: there().any(|process| process.compute_instance.is_none()),
+        })
     }
 }
 

@@ -139,6 +139,11 @@ impl Node {
         self.change(|world| world.remove_process(pid).unwrap());
     }
 
+    /// A slice is gone, and what runs on it goes on: no driver does this by order.
+    pub(crate) fn lose_slice(&self, gpu: usize, instance: u32) {
+        self.change(|world| world.gpus[gpu].instances.retain(|own| own.id != instance));
+    }
+
     pub(crate) fn lose_gpu(&self, index: usize, lost: bool) {
         self.change(|world| world.gpus[index].lost = lost);
     }

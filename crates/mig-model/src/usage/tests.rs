@@ -1,8 +1,9 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::identity::GpuUuid;
-use crate::inventory::{Fault, MigMode};
+use crate::identity::{GpuUuid, MigUuid};
+use crate::inventory::{ComputeInstance, Fault, GpuInstance, MigMode};
+use crate::strategy::{Address, MigAddress};
 use crate::vitals::Vitals;
 
 fn process(pid: u32, gpu_instance: Option<u32>, compute_instance: Option<u32>) -> Process {
@@ -65,6 +66,58 @@ fn a_gpu_that_cannot_be_read_says_nothing_of_its_processes() {
     let mut gpu = gpu(Some(vec![]));
     gpu.fault = Some(Fault { kind: "GpuIsLost", message: "lost".to_owned() });
     assert!(matches!(Use::of(Pods::None, gpu.running(Some((1, 0)))), Use::Unknown { .. }));
+}
+
+/// The slice at the ids 1 and 0 of the GPU.
+fn slice(uuid: &str) -> Device {
+    let mig = MigAddress { index: None, gpu_instance: 1, compute_instance: 0 };
+    Device {
+        id: uuid.to_owned(),
+        uuid: uuid.to_owned(),
+        gpu: "GPU-0".to_owned(),
+        address: Address { mig: Some(mig), ..Address::default() },
+        ..Device::default()
+    }
+}
+
+fn node(gpu: Gpu) -> NodeInventory {
+    NodeInventory { gpus: vec![gpu], ..NodeInventory::default() }
+}
+
+#[test]
+fn what_is_gone_is_used_by_what_the_driver_still_lists_there() {
+    let used = |gpu: &Gpu| Use::of(Pods::None, node(gpu.clone()).running_on(&slice("MIG-gone")));
+    let on_it = process(10, Some(1), Some(0));
+    assert_eq!(used(&gpu(Some(vec![on_it.clone()]))), Use::Outside { processes: vec![on_it.clone()] });
+    assert_eq!(used(&gpu(Some(vec![process(10, Some(2), Some(0)), process(11, None, None)]))), Use::Free);
+    assert!(matches!(used(&gpu(Some(vec![process(10, Some(1), None)]))), Use::Unknown { .. }));
+    assert_eq!(used(&gpu(None)), Use::Free, "it was destroyed, so nothing ran on it");
+    // Its ids were given to a new one, which has the process.
+    let mut again = gpu(Some(vec![on_it.clone()]));
+    let profile: crate::Profile = "1g.5gb".parse().unwrap();
+    let compute = ComputeInstance {
+        id: 0,
+        index: Some(0),
+        placement: None,
+        uuid: MigUuid::new("MIG-new").unwrap(),
+        profile: profile.clone(),
+        fault: None,
+    };
+    again.instances = vec![GpuInstance { id: 1, profile, placement: None, compute_instances: vec![compute] }];
+    assert_eq!(used(&again), Use::Free);
+    assert_eq!(node(again.clone()).running_on(&slice("MIG-new")).unwrap().on_it, [on_it]);
+    again.fault = Some(Fault { kind: "GpuIsLost", message: "lost".to_owned() });
+    assert!(matches!(used(&again), Use::Unknown { .. }));
+    assert_eq!(NodeInventory::default().running_on(&slice("MIG-gone")), Some(Running::default()));
+}
+
+#[test]
+fn a_gpu_that_was_offered_whole_is_not_used_by_what_runs_on_its_slices() {
+    let whole = Device { uuid: "GPU-0".to_owned(), gpu: "GPU-0".to_owned(), ..Device::default() };
+    let running = |processes| node(gpu(processes)).running_on(&whole);
+    assert_eq!(running(Some(vec![process(10, Some(1), Some(0))])), Some(Running::default()));
+    assert_eq!(running(Some(vec![process(10, None, None)])).unwrap().on_it.len(), 1);
+    assert_eq!(running(None), None);
 }
 
 fn pods() -> impl Strategy<Value = Pods> {
