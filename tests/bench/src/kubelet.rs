@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow};
-use kubelet_sim::{Event, Options, What};
+use kubelet_sim::{Event, Options, Pod, What};
 
 /// NVIDIA's plugin has been seen to take eight seconds for 64 GPUs.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -37,6 +37,28 @@ impl Kubelet {
         Ok(event.map_err(|error| anyhow!("{devices} devices were not listed: {error}"))?.at)
     }
 
+    /// How much has happened so far, for those that wait for what comes next.
+    pub(crate) fn seen(&self) -> usize {
+        self.inner.events().len()
+    }
+
+    /// The same, with a patience of the caller's own; nothing if it is not so in time.
+    pub(crate) async fn listed_within(&self, since: usize, devices: usize, patience: Duration) -> Option<Instant> {
+        let is_it = |what: &What| matches!(what, What::List { healthy, .. } if *healthy == devices);
+        self.inner.wait_for_event(since, is_it, patience).await.ok().map(|event| event.at)
+    }
+
+    /// A pod with one slice; whether it was admitted.
+    pub(crate) async fn admit(&self, name: &str) -> bool {
+        let pod = Pod::new(name).container("main", [("nvidia.com/mig-1g.5gb", 1)]);
+        self.inner.admit(pod).await.is_ok()
+    }
+
+    /// The pod ends. One that failed holds nothing.
+    pub(crate) async fn delete(&self, name: &str) {
+        self.inner.delete(name).await;
+    }
+
     /// Where the only plugin serves, and the ids that it has listed.
     pub(crate) fn offered(&self) -> anyhow::Result<(PathBuf, Vec<String>)> {
         let endpoint = self.inner.events().into_iter().find_map(|event| match event.what {
@@ -61,6 +83,29 @@ impl Kubelet {
         let started = self.inner.events_since(since).into_iter().find(is_start);
         let started = started.context("the kubelet's start is not among its events")?.at;
         Ok(listed.duration_since(started))
+    }
+
+    /// Kills it and starts it anew at once; waits until it has a list, whichever.
+    pub(crate) async fn restart_to_any(&self, since: usize) -> anyhow::Result<()> {
+        self.inner.kill().await;
+        self.inner.start_again().await?;
+        let is_it = |what: &What| matches!(what, What::List { first: true, .. });
+        let listed = self.inner.wait_for_event(since, is_it, PATIENCE).await;
+        listed.map(|_| ()).map_err(|error| anyhow!("no list after a restart of the kubelet: {error}"))
+    }
+
+    /// Waits until this many are healthy, now or later.
+    pub(crate) async fn all_listed_now(&self, devices: usize) -> anyhow::Result<()> {
+        let began = Instant::now();
+        while began.elapsed() < PATIENCE {
+            let resources = self.inner.resources();
+            let listed = resources.values().flat_map(|resource| &resource.devices);
+            if listed.filter(|device| device.health == "Healthy").count() == devices {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Err(anyhow!("{devices} devices were not healthy again"))
     }
 
     /// What was done that would harm a real kubelet, and how often.

@@ -9,7 +9,8 @@ use std::{
     thread::available_parallelism,
 };
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, anyhow, ensure};
+use fake_nvml::{GpuInstance, Store, StoreError, World};
 use serde_json::Value;
 
 /// Each GPU is cut into as many slices as it has.
@@ -63,6 +64,11 @@ impl Machine {
         self.folder.join("state")
     }
 
+    /// What stands for the root of the file system that has the driver.
+    pub(crate) fn root(&self) -> PathBuf {
+        self.folder.join("root")
+    }
+
     pub(crate) fn sys_root(&self) -> PathBuf {
         self.folder.join("root/sys")
     }
@@ -103,6 +109,12 @@ impl Machine {
         Ok(found)
     }
 
+    /// In this process, so that the time of a change is known to the microsecond.
+    pub(crate) fn driver(&self) -> anyhow::Result<PretendedDriver> {
+        let missing = || Err(StoreError::Scene("the machine is not laid out".to_owned()));
+        Ok(PretendedDriver { store: Store::open(&self.state(), missing)?.0 })
+    }
+
     fn control(&self, arguments: &[&str]) -> anyhow::Result<Vec<u8>> {
         let mut command = Command::new(&self.command);
         command.args(arguments).arg("--scene").arg(self.folder.join("scene.yaml")).arg("--state").arg(self.state());
@@ -111,6 +123,84 @@ impl Machine {
         ensure!(output.status.success(), "fake-nvml {} failed: {}", arguments.join(" "), errors.trim());
         Ok(output.stdout)
     }
+}
+
+/// What is done to the GPUs behind the plugin's back.
+pub(crate) struct PretendedDriver {
+    store: Store,
+}
+
+/// `nvmlEventMigConfigChange`.
+const CONFIG_CHANGE: u64 = 0x100;
+
+impl PretendedDriver {
+    fn change<T>(&self, edit: impl FnOnce(&mut World) -> anyhow::Result<T>) -> anyhow::Result<T> {
+        let refused = |error: anyhow::Error| StoreError::Scene(format!("{error:#}"));
+        Ok(self.store.change(|world| edit(world).map_err(refused))?)
+    }
+
+    /// Takes the last slice off a GPU, as somebody else would, and the driver tells of it.
+    pub(crate) fn take_slice(&self, gpu: usize) -> anyhow::Result<GpuInstance> {
+        self.change(|world| {
+            let known = world.gpus.get_mut(gpu).context("no such GPU")?;
+            let taken = known.instances.pop().context("the GPU has no slice to take")?;
+            tell_of_change(world, gpu);
+            Ok(taken)
+        })
+    }
+
+    /// Puts it back, and the driver tells of it.
+    pub(crate) fn put_slice(&self, gpu: usize, slice: GpuInstance) -> anyhow::Result<()> {
+        self.change(|world| {
+            world.gpus.get_mut(gpu).context("no such GPU")?.instances.push(slice);
+            tell_of_change(world, gpu);
+            Ok(())
+        })
+    }
+
+    /// The driver reports an error of one slice.
+    pub(crate) fn xid(&self, gpu: usize, slice: usize, xid: u64) -> anyhow::Result<()> {
+        self.change(|world| {
+            let instance = world.gpus.get(gpu).and_then(|gpu| gpu.instances.get(slice)).context("no such slice")?;
+            let (instance, compute) = (instance.id, instance.compute.first().map(|compute| compute.id));
+            world.raise_xid(gpu, xid, Some(instance), compute).map_err(|error| anyhow!("{error}"))
+        })
+    }
+
+    /// From now on a function answers late, or by an error.
+    pub(crate) fn break_function(
+        &self,
+        function: &str,
+        returns: Option<&str>,
+        delay: Option<&str>,
+    ) -> anyhow::Result<()> {
+        let fault = fake_nvml::fault(function, None, None, returns, delay).map_err(|(_, why)| anyhow!(why))?;
+        self.change(|world| {
+            world.faults.push(fault);
+            Ok(())
+        })
+    }
+
+    /// All functions are well again.
+    pub(crate) fn mend(&self) -> anyhow::Result<()> {
+        self.change(|world| {
+            world.faults.clear();
+            Ok(())
+        })
+    }
+}
+
+fn tell_of_change(world: &mut World, gpu: usize) {
+    let serial = world.next_serial;
+    world.next_serial += 1;
+    world.events.push_back(fake_nvml::Event {
+        serial,
+        gpu,
+        kind: CONFIG_CHANGE,
+        data: 0,
+        instance: None,
+        compute: None,
+    });
 }
 
 fn list(value: &Value) -> &[Value] {

@@ -55,6 +55,9 @@ struct Arguments {
     /// Few runs and 10 s of idleness, for a look; not for figures that anybody quotes
     #[arg(long)]
     quick: bool,
+    /// How long the soak takes: the agent's times are made shorter by as much as this is shorter than an hour
+    #[arg(long, env = "BENCH_SOAK", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(5..=3600))]
+    soak: Option<u64>,
 }
 
 fn main() -> ExitCode {

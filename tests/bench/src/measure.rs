@@ -1,5 +1,8 @@
 //! What is measured, in which order. The sides take turns, so that a machine that gets busy is unfair to none.
 
+mod change;
+mod soak;
+
 use std::{
     collections::BTreeSet,
     path::PathBuf,
@@ -29,6 +32,15 @@ struct Effort {
     in_turn: usize,
     at_once: usize,
     restarts: usize,
+    change_runs: usize,
+    /// Slices taken away and put back, in each run.
+    layouts: usize,
+    /// Looks at 64 GPUs.
+    looks: u32,
+    /// How long the driver hangs.
+    hanging: Duration,
+    /// How long an hour is.
+    soak: Duration,
 }
 
 const FULL: Effort = Effort {
@@ -40,6 +52,11 @@ const FULL: Effort = Effort {
     in_turn: 3000,
     at_once: 32_000,
     restarts: 3,
+    change_runs: 3,
+    layouts: 20,
+    looks: 60,
+    hanging: Duration::from_secs(30),
+    soak: Duration::from_secs(180),
 };
 
 const QUICK: Effort = Effort {
@@ -51,10 +68,17 @@ const QUICK: Effort = Effort {
     in_turn: 1000,
     at_once: 8000,
     restarts: 2,
+    change_runs: 1,
+    layouts: 5,
+    looks: 10,
+    hanging: Duration::from_secs(5),
+    soak: Duration::from_secs(10),
 };
 
 /// Eight GPUs are the usual server; the others show how things grow.
 const USUAL: usize = 8;
+/// Where only ours is measured: no other follows a change of the layout, or says what it reads.
+const OURS: usize = 0;
 
 pub(crate) struct Measurement {
     sides: Vec<Side>,
@@ -79,11 +103,12 @@ struct Running {
 
 impl Measurement {
     pub(crate) fn new(arguments: &Arguments, sides: Vec<Side>) -> Self {
+        let effort = if arguments.quick { QUICK } else { FULL };
         Self {
             figures: Figures::new(sides.iter().map(|side| side.label).collect()),
             failures: sides.iter().map(|_| None).collect(),
             sides,
-            effort: if arguments.quick { QUICK } else { FULL },
+            effort: Effort { soak: arguments.soak.map_or(effort.soak, Duration::from_secs), ..effort },
             fake_nvml: arguments.fake_nvml.clone(),
             driver_files: arguments.driver_files.clone(),
             kubelet_root: arguments.kubelet_root.clone(),
@@ -98,12 +123,16 @@ impl Measurement {
             // The first start of each finds nothing in the page cache and does not count.
             for run in 0..=self.effort.starts {
                 for side in 0..self.sides.len() {
-                    let outcome = self.start(side, &machine, run > 0).await;
+                    let outcome = self.start(side, &machine, false, run > 0).await;
                     self.note(side, outcome);
                 }
             }
         }
         let machine = self.machine(USUAL)?;
+        for run in 0..=self.effort.starts {
+            let outcome = self.start(OURS, &machine, true, run > 0).await;
+            self.note(OURS, outcome);
+        }
         for _ in 0..self.effort.idle_runs {
             for side in 0..self.sides.len() {
                 let outcome = self.idle(side, &machine).await;
@@ -116,6 +145,21 @@ impl Measurement {
                 self.note(side, outcome);
             }
         }
+        for _ in 0..self.effort.change_runs {
+            let outcome = self.layouts(&machine).await;
+            self.note(OURS, outcome);
+            for side in 0..self.sides.len() {
+                let outcome = self.xids(side, &machine).await;
+                self.note(side, outcome);
+            }
+        }
+        let outcome = self.hanging(&machine).await;
+        self.note(OURS, outcome);
+        let outcome = self.soak(&machine).await;
+        self.note(OURS, outcome);
+        let many = self.machine(64)?;
+        let outcome = self.looks(&many).await;
+        self.note(OURS, outcome);
         for (number, side) in self.sides.iter().enumerate() {
             let size = std::fs::metadata(&side.program)?.len();
             self.figures.add(number, Quantity::new("binary", "size, MB", "8"), float(size) / 1e6);
@@ -140,28 +184,38 @@ impl Measurement {
 
     /// Starts one that has not failed yet, and waits until all its devices are listed.
     async fn up(&self, side: usize, machine: &Machine) -> anyhow::Result<Option<Running>> {
+        self.up_with(side, machine, &[]).await
+    }
+
+    /// The same, with more arguments.
+    async fn up_with(&self, side: usize, machine: &Machine, more: &[String]) -> anyhow::Result<Option<Running>> {
         let (Some(side), Some(None)) = (self.sides.get(side), self.failures.get(side)) else { return Ok(None) };
         let kubelet = Kubelet::start(&self.kubelet_root).await?;
-        let mut plugin = side.start(machine, &self.scratch)?;
+        let mut plugin = side.start(machine, &self.scratch, more)?;
         let listed = plugin.meanwhile(kubelet.all_listed(0, machine.slices())).await?;
         let cpu = plugin.cpu()?;
         let start = listed.duration_since(plugin.started);
         Ok(Some(Running { plugin, kubelet, start, cpu }))
     }
 
-    async fn start(&mut self, side: usize, machine: &Machine, counts: bool) -> anyhow::Result<()> {
+    async fn start(&mut self, side: usize, machine: &Machine, cdi: bool, counts: bool) -> anyhow::Result<()> {
         machine.forget_calls()?;
-        let Some(Running { plugin, start, cpu, .. }) = self.up(side, machine).await? else { return Ok(()) };
+        let more = if cdi { self.with_cdi(machine)? } else { Vec::new() };
+        let Some(Running { plugin, start, cpu, .. }) = self.up_with(side, machine, &more).await? else {
+            return Ok(());
+        };
         let calls = machine.calls()?;
         plugin.stop().await?;
         if counts {
             let gpus = machine.gpus;
             let (time_aim, calls_aim) = match gpus {
+                USUAL if cdi => ("12", "400"),
                 USUAL => ("6", "400"),
                 64 => ("12", ""),
                 _ => ("", ""),
             };
-            let group = format!("process start to all listed, {gpus} x 7 slices");
+            let how = if cdi { ", with CDI" } else { "" };
+            let group = format!("process start to all listed, {gpus} x 7 slices{how}");
             let mut add = |name, aim, value| self.figures.add(side, Quantity::new(&group, name, aim), value);
             add("time, ms", time_aim, millis(start));
             add("time for each slice, us", "", micros(start) / float(machine.slices()));

@@ -24,8 +24,8 @@ pub(crate) struct Side {
     pub(crate) program: PathBuf,
     arguments: Vec<String>,
     variables: Vec<(&'static str, String)>,
-    /// Takes sysfs from where the machine is laid out; the other can't be told.
-    takes_sys_root: bool,
+    /// Takes sysfs from where the machine is laid out, and keeps its state elsewhere; the other can't be told.
+    is_ours: bool,
 }
 
 impl Side {
@@ -48,7 +48,7 @@ impl Side {
             program: program.to_owned(),
             arguments: arguments.into(),
             variables: Vec::new(),
-            takes_sys_root: true,
+            is_ours: true,
         })
     }
 
@@ -62,19 +62,26 @@ impl Side {
             program: program.to_owned(),
             arguments: arguments.map(str::to_owned).into(),
             variables: vec![("LD_LIBRARY_PATH", library_folder.display().to_string())],
-            takes_sys_root: false,
+            is_ours: false,
         }
     }
 
     /// Starts it. What it logs goes to a file, as a container runtime would have it.
-    pub(crate) fn start(&self, machine: &Machine, scratch: &Path) -> anyhow::Result<Plugin> {
+    pub(crate) fn start(&self, machine: &Machine, scratch: &Path, more: &[String]) -> anyhow::Result<Plugin> {
         let log = scratch.join("plugin.log");
         let mut command = Command::new(&self.program);
         // Nothing of the caller's settings may reach it.
         command.env_clear().env("PATH", "/usr/bin:/bin").env("FAKE_NVML_STATE", machine.state());
         command.envs(self.variables.iter().cloned()).args(&self.arguments);
-        if self.takes_sys_root {
-            command.arg("--sys-root").arg(machine.sys_root());
+        command.args(more);
+        if self.is_ours {
+            // What one start has noted of its slices' health must not reach the next.
+            let state = scratch.join("state");
+            match fs::remove_dir_all(&state) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+                _ => fs::create_dir(&state)?,
+            }
+            command.arg("--sys-root").arg(machine.sys_root()).arg("--state-dir").arg(state);
         }
         let to_log = File::create(&log)?;
         command.stdin(Stdio::null()).stdout(to_log.try_clone()?).stderr(to_log).kill_on_drop(true);
@@ -117,6 +124,12 @@ impl Plugin {
 
     pub(crate) fn threads(&self) -> anyhow::Result<f64> {
         field(&self.proc_file("status")?, "Threads:")
+    }
+
+    /// Open file descriptors.
+    pub(crate) fn descriptors(&self) -> anyhow::Result<usize> {
+        let folder = format!("/proc/{}/fd", self.pid);
+        Ok(fs::read_dir(&folder).with_context(|| format!("unable to read {folder}"))?.count())
     }
 
     fn proc_file(&self, name: &str) -> anyhow::Result<String> {
