@@ -95,9 +95,9 @@ impl Kubelet {
     }
 
     /// Waits until this many are healthy, now or later.
-    pub(crate) async fn all_listed_now(&self, devices: usize) -> anyhow::Result<()> {
+    pub(crate) async fn all_listed_now(&self, devices: usize, patience: Duration) -> anyhow::Result<()> {
         let began = Instant::now();
-        while began.elapsed() < PATIENCE {
+        while began.elapsed() < patience {
             let resources = self.inner.resources();
             let listed = resources.values().flat_map(|resource| &resource.devices);
             if listed.filter(|device| device.health == "Healthy").count() == devices {

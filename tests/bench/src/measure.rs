@@ -129,10 +129,6 @@ impl Measurement {
             }
         }
         let machine = self.machine(USUAL)?;
-        for run in 0..=self.effort.starts {
-            let outcome = self.start(OURS, &machine, true, run > 0).await;
-            self.note(OURS, outcome);
-        }
         for _ in 0..self.effort.idle_runs {
             for side in 0..self.sides.len() {
                 let outcome = self.idle(side, &machine).await;
@@ -155,6 +151,10 @@ impl Measurement {
         }
         let outcome = self.hanging(&machine).await;
         self.note(OURS, outcome);
+        for run in 0..=self.effort.starts {
+            let outcome = self.start(OURS, &machine, true, run > 0).await;
+            self.note(OURS, outcome);
+        }
         let outcome = self.soak(&machine).await;
         self.note(OURS, outcome);
         let many = self.machine(64)?;

@@ -33,15 +33,8 @@ impl Side {
         let output = Once::new(program).arg("--version").output();
         let output = output.with_context(|| format!("unable to run {}", program.display()))?;
         let path = |path: &Path| path.display().to_string();
-        // Defaults otherwise; any port will do.
-        let arguments = [
-            "--kubelet-root".to_owned(),
-            path(kubelet_root),
-            "--nvml-library".to_owned(),
-            path(library),
-            "--listen".to_owned(),
-            "127.0.0.1:0".to_owned(),
-        ];
+        // Defaults otherwise.
+        let arguments = ["--kubelet-root".to_owned(), path(kubelet_root), "--nvml-library".to_owned(), path(library)];
         Ok(Self {
             label: "ours",
             version: String::from_utf8_lossy(&output.stdout).trim().to_owned(),
@@ -75,6 +68,10 @@ impl Side {
         command.envs(self.variables.iter().cloned()).args(&self.arguments);
         command.args(more);
         if self.is_ours {
+            if !more.iter().any(|argument| argument == "--listen") {
+                // Any port will do.
+                command.args(["--listen", "127.0.0.1:0"]);
+            }
             // What one start has noted of its slices' health must not reach the next.
             let state = scratch.join("state");
             match fs::remove_dir_all(&state) {

@@ -78,13 +78,16 @@ impl Measurement {
     pub(super) fn with_cdi(&self, machine: &Machine) -> anyhow::Result<Vec<String>> {
         let folder = self.scratch.join("cdi");
         fs::create_dir_all(&folder)?;
+        fake_nvml::copy_library(&machine.root(), &self.fake_nvml.join("libnvidia-ml.so.1"))?;
         let root = machine.root().display().to_string();
+        let proc_root = machine.root().join("proc").display().to_string();
         let folder = folder.display().to_string();
         let pairs = [
             ("--device-list-strategy", "cdi-cri"),
             ("--cdi-dir", &folder),
             ("--nvidia-driver-root", &root),
             ("--nvidia-dev-root", &root),
+            ("--proc-root", &proc_root),
         ];
         Ok(pairs.iter().flat_map(|(flag, value)| [(*flag).to_owned(), (*value).to_owned()]).collect())
     }

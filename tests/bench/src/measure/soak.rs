@@ -83,7 +83,9 @@ impl Measurement {
 
     /// Until every slice is well and listed again.
     async fn rest(&self, running: &mut super::Running, machine: &Machine) -> anyhow::Result<()> {
-        running.plugin.meanwhile(running.kubelet.all_listed_now(machine.slices())).await?;
+        // Longer than a slice is Unhealthy at most, which is a twelfth of the hour.
+        let patience = self.effort.soak / 6 + Duration::from_secs(30);
+        running.plugin.meanwhile(running.kubelet.all_listed_now(machine.slices(), patience)).await?;
         // As many times its rests as an idle minute has.
         sleep(self.effort.soak / 60).await;
         Ok(())
@@ -109,7 +111,7 @@ impl Measurement {
             format!("{}ms", milliseconds.max(20))
         };
         let policy = self.scratch.join("soak-policy.yaml");
-        let times = [("application", 30), ("hardware", 60), ("unconfirmed", 300), ("state", 5), ("longest", 60)];
+        let times = [("application", 30), ("hardware", 60), ("unconfirmed", 300), ("state", 5), ("longest", 300)];
         let lines: String = times.iter().map(|(name, seconds)| format!("  {name}: {}\n", short(*seconds))).collect();
         fs::write(&policy, format!("recovery:\n{lines}"))?;
         let mut arguments = outlook.arguments(&short(5));
