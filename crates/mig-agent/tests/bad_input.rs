@@ -42,9 +42,10 @@ async fn a_driver_that_comes_late_is_waited_for() {
 async fn no_driver_anywhere_is_said_with_where_it_was_looked_for() {
     let node = Node::bare();
     let root = node.path("driver");
+    // An empty variable is none.
     let mut agent = node.agent_with(&PathBuf::new(), &["--nvidia-driver-root", root.to_str().unwrap()]);
-    // An empty variable is no value; that is a mistake of its own.
-    assert_eq!(agent.ended().code(), Some(2));
+    agent.line("unable to load NVML");
+    drop(agent);
 
     let mut command = Command::new(env!("CARGO_BIN_EXE_mig-agent"));
     command
