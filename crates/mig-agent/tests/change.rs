@@ -50,6 +50,21 @@ async fn a_change_of_the_cut_is_told_by_the_driver_and_reaches_the_kubelet() {
     node.recut_told("gpus:\n- {model: A100-SXM4-40GB, mig: false}\n");
     listed(&kubelet, "nvidia.com/gpu", 1, 1).await;
     listed(&kubelet, G3, 0, 0).await;
+    // Then quiet: whatever else changes, nothing more is said of what is gone.
+    let since = kubelet.events().len();
+    for _ in 0..3 {
+        node.recut_told(&slices("{profile: 1g.5gb, placement: 0}"));
+        listed(&kubelet, G1, 1, 1).await;
+        node.recut_told("gpus:\n- {model: A100-SXM4-40GB, mig: false}\n");
+        listed(&kubelet, "nvidia.com/gpu", 1, 1).await;
+        listed(&kubelet, G1, 0, 0).await;
+    }
+    let said = |what: &What| match what {
+        What::List { resource, .. } | What::RegisterReceived { resource, .. } => [G2, G3].contains(&resource.as_str()),
+        _ => false,
+    };
+    let said: Vec<_> = kubelet.events_since(since).into_iter().filter(|event| said(&event.what)).collect();
+    assert!(said.is_empty(), "{said:#?}");
     for resource in [G1, G2, G3] {
         assert_eq!(streams(&kubelet, resource), 1, "{resource} keeps the stream that it had");
     }
