@@ -1,0 +1,160 @@
+use super::*;
+
+const SETTLE: Duration = Duration::from_secs(5);
+
+fn holding(id: &str) -> Vec<Holding> {
+    let text = |text: &str| text.to_owned();
+    vec![Holding {
+        namespace: text("default"),
+        pod: text("train"),
+        container: text("main"),
+        resource: text("nvidia.com/mig-1g.5gb"),
+        ids: vec![text(id)],
+    }]
+}
+
+impl Usage {
+    /// Lets the settle time pass and reads twice that nobody holds anything.
+    pub(crate) async fn certainly_free_now(&self, settle: Duration) {
+        sleep(settle * UNSEEN).await;
+        learn(self, vec![]);
+        learn(self, vec![]);
+    }
+}
+
+/// A node of which the driver has told everything, and on which nothing runs.
+pub(crate) fn nothing_runs() -> watch::Receiver<Option<Arc<NodeInventory>>> {
+    watch::channel(Some(Arc::default())).1
+}
+
+fn learn(usage: &Usage, holdings: Vec<Holding>) {
+    usage.learn(Instant::now(), holdings);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_free_before_two_readings_and_the_settle_time() {
+    let usage = Usage::new(ResourceDomain::default(), SETTLE, nothing_runs());
+    learn(&usage, vec![]);
+    learn(&usage, vec![]);
+    assert!(!usage.is_free("MIG-a"), "both readings began too soon after the start");
+    sleep(SETTLE * UNSEEN).await;
+    learn(&usage, vec![]);
+    assert!(!usage.is_free("MIG-a"), "one good reading is not enough");
+    learn(&usage, vec![]);
+    assert!(usage.is_free("MIG-a"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_given_out_is_free_when_it_was_seen_and_is_no_more() {
+    let usage = Usage::new(ResourceDomain::default(), SETTLE, nothing_runs());
+    sleep(SETTLE * UNSEEN).await;
+    usage.record(&ResourceName::gpu(&ResourceDomain::default()), ["MIG-a"].into_iter());
+    sleep(SETTLE).await;
+    learn(&usage, holding("MIG-a"));
+    learn(&usage, vec![]);
+    assert!(!usage.is_free("MIG-a"));
+    learn(&usage, vec![]);
+    assert!(usage.is_free("MIG-a"));
+    assert!(usage.state().records.is_empty(), "what is free needs no record");
+    usage.record(&ResourceName::gpu(&ResourceDomain::default()), ["MIG-a"].into_iter());
+    assert!(!usage.is_free("MIG-a"), "given out again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_given_out_and_never_seen_counts_as_held_for_long() {
+    let usage = Usage::new(ResourceDomain::default(), SETTLE, nothing_runs());
+    usage.record(&ResourceName::gpu(&ResourceDomain::default()), ["MIG-a"].into_iter());
+    sleep(SETTLE * (UNSEEN - 1)).await;
+    learn(&usage, vec![]);
+    learn(&usage, vec![]);
+    assert!(!usage.is_free("MIG-a"), "an init container may hold it");
+    sleep(SETTLE).await;
+    learn(&usage, vec![]);
+    learn(&usage, vec![]);
+    assert!(usage.is_free("MIG-a"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_shown_as_held_is_what_was_given_out_or_was_last_seen() {
+    let usage = Usage::new(ResourceDomain::default(), SETTLE, nothing_runs());
+    assert_eq!(usage.pods_with("MIG-a"), Pods::Unknown, "podresources was not read yet");
+    usage.record(&ResourceName::gpu(&ResourceDomain::default()), ["MIG-a"].into_iter());
+    assert_eq!(usage.pods_with("MIG-a"), Pods::Hold(vec![]));
+    learn(&usage, vec![]);
+    learn(&usage, vec![]);
+    assert_eq!(usage.pods_with("MIG-b"), Pods::Unknown, "the settle time has not passed");
+    assert_eq!(usage.next_look(SELDOM), Some(SELDOM), "and it is to be looked at again");
+    sleep(SETTLE).await;
+    learn(&usage, vec![]);
+    assert_eq!((usage.pods_with("MIG-a"), usage.pods_with("MIG-b")), (Pods::Hold(vec![]), Pods::None), "not seen yet");
+    learn(&usage, holding("MIG-a"));
+    let Pods::Hold(holders) = usage.pods_with("MIG-a") else { panic!("it is held") };
+    assert_eq!(holders[0].pod, "train");
+    assert_eq!(usage.next_look(SELDOM), Some(SETTLE * HELD), "nothing tells when a pod lets go");
+    learn(&usage, vec![]);
+    assert_eq!(usage.pods_with("MIG-a"), Pods::None);
+    usage.state().failing = true;
+    assert_eq!(usage.pods_with("MIG-a"), Pods::Unknown, "whoever can't be asked has not said no");
+    usage.state().failing = false;
+    learn(&usage, vec![]);
+    assert_eq!(usage.next_look(SELDOM), None, "nothing is held, and nothing is to be learnt");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_shares_of_a_slice_have_their_pods_and_the_slice_has_all_of_them() {
+    let usage = Usage::new(ResourceDomain::default(), SETTLE, nothing_runs());
+    usage.certainly_free_now(SETTLE).await;
+    let second = Holding { pod: "infer".to_owned(), ..holding("MIG-a::1").remove(0) };
+    learn(&usage, [holding("MIG-a::0"), vec![second]].concat());
+    let names = |pods: Pods| match pods {
+        Pods::Hold(holders) => holders.into_iter().map(|holder| holder.pod).collect::<Vec<_>>(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(names(usage.pods_with("MIG-a::0")), ["train"]);
+    assert_eq!(names(usage.pods_on("MIG-a")), ["infer", "train"]);
+    assert_eq!(usage.pods_with("MIG-a::2"), Pods::None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_id_is_abandoned_when_neither_pods_nor_programs_are_left() {
+    let device = Device { id: "MIG-a::0".to_owned(), uuid: "MIG-a".to_owned(), ..Device::default() };
+    let unread = Usage::new(ResourceDomain::default(), SETTLE, watch::channel(None).1);
+    unread.certainly_free_now(SETTLE).await;
+    assert!(!unread.is_abandoned(&device), "the driver has not said what runs");
+    // A share of it may have a pod and programs; this one has neither.
+    learn(&unread, holding("MIG-a::1"));
+    assert!(unread.is_abandoned(&device));
+    let usage = Usage::new(ResourceDomain::default(), SETTLE, nothing_runs());
+    assert!(!usage.is_abandoned(&device));
+    usage.certainly_free_now(SETTLE).await;
+    assert!(usage.is_abandoned(&device));
+    learn(&usage, holding("MIG-a::0"));
+    assert!(!usage.is_abandoned(&device));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kubelet_that_has_just_started_may_not_know_its_pods_yet() {
+    let usage = Usage::new(ResourceDomain::default(), SETTLE, nothing_runs());
+    usage.certainly_free_now(SETTLE).await;
+    assert!(usage.is_free("MIG-a"));
+    let folder = std::env::temp_dir().join(format!("usage-{}", std::process::id()));
+    let _listener = std::os::unix::net::UnixListener::bind(&folder).unwrap();
+    usage.meet(SocketIdentity::of(&folder).unwrap());
+    std::fs::remove_file(&folder).unwrap();
+    learn(&usage, vec![]);
+    learn(&usage, vec![]);
+    assert!(!usage.is_free("MIG-a"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_peoples_resources_are_not_ours_to_list() {
+    let usage = Usage::new(ResourceDomain::default(), SETTLE, nothing_runs());
+    let foreign = Holding { resource: "example.com/mig-1g.5gb".to_owned(), ..holding("MIG-x").remove(0) };
+    learn(&usage, [holding("MIG-a"), vec![foreign]].concat());
+    let resource = ResourceName::mig(&ResourceDomain::default(), &"1g.5gb".parse().unwrap());
+    assert_eq!(usage.held(&resource), ["MIG-a"]);
+    let own = HashSet::from(["MIG-a".to_owned()]);
+    assert_eq!(usage.held_otherwise(&resource, &own), HashSet::from(["MIG-x".to_owned()]));
+    assert_eq!(usage.held_otherwise(&resource, &HashSet::from(["MIG-a::0".to_owned()])).len(), 2, "as another share");
+    assert_eq!(usage.held_resources(), [resource]);
+}
