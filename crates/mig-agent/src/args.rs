@@ -141,7 +141,26 @@ pub(crate) struct Args {
     )]
     pub(crate) features_dir: PathBuf,
 
-    /// The name of the own Node object; needed with --node-labels=node and --config-file-srcdir
+    /// Take the names of resources that the node has none of any more out of its status, where the kubelet leaves them
+    /// with 0 for ever
+    #[arg(
+        long,
+        env = "TIDY_NODE_STATUS",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "false",
+        default_missing_value = "true",
+        action = ArgAction::Set,
+        value_parser = BoolishValueParser::new()
+    )]
+    pub(crate) tidy_node_status: bool,
+
+    /// How long a resource must have been gone for that; the kubelet writes the name again in the first five minutes
+    #[arg(long, env = "TIDY_NODE_STATUS_AFTER", value_name = "TIME", value_parser = duration, default_value = "6m")]
+    pub(crate) tidy_node_status_after: Duration,
+
+    /// The name of the own Node object; needed with --node-labels=node, --config-file-srcdir and --tidy-node-status
     #[arg(long, env = "NODE_NAME", value_name = "NAME", value_parser = node_name)]
     pub(crate) node_name: Option<String>,
 
@@ -238,6 +257,7 @@ impl Args {
         let needs_name = [
             ("--node-labels=node", self.node_labels == NodeLabels::Node),
             ("--config-file-srcdir", self.config.config_file_srcdir.is_some()),
+            ("--tidy-node-status", self.tidy_node_status),
         ];
         if let Some((flag, _)) = needs_name.iter().find(|(_, needs)| *needs && self.node_name.is_none()) {
             let message = format!(

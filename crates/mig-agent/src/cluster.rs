@@ -1,14 +1,18 @@
 //! The way to the API server, for the options that need one. Most installations have none.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use kube::config::KubeConfigOptions;
 use kube::{Client, Config};
 
 /// For an answer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 const CONNECT: Duration = Duration::from_secs(5);
+/// Between attempts after troubles.
+const LONGEST: Duration = Duration::from_secs(150);
 
 /// What went wrong: a word that tells troubles apart, and a line for people.
 #[derive(Debug)]
@@ -34,6 +38,31 @@ impl Trouble {
             _ => ("Refused", "it takes no such request"),
         };
         Self { kind, message: format!("the API server answers {}: {said} ({advice})", status.code) }
+    }
+}
+
+/// Troubles since the last success. Each is told once, and the API server is left alone ever longer.
+#[derive(Default)]
+pub(crate) struct Troubles {
+    told: BTreeSet<&'static str>,
+    backoff: Option<ExponentialBackoff>,
+}
+
+impl Troubles {
+    /// Whether it is news, and how long to leave the API server alone.
+    pub(crate) fn add(&mut self, trouble: &Trouble) -> (bool, Duration) {
+        let backoff = ExponentialBuilder::new().with_max_delay(LONGEST).without_max_times().with_jitter();
+        let pause = self.backoff.get_or_insert_with(|| backoff.build()).next().unwrap_or(LONGEST);
+        (self.told.insert(trouble.kind), pause)
+    }
+
+    pub(crate) fn are_none(&self) -> bool {
+        self.told.is_empty()
+    }
+
+    /// A success. Says whether there were any.
+    pub(crate) fn end(&mut self) -> bool {
+        !std::mem::take(self).told.is_empty()
     }
 }
 

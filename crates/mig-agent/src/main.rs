@@ -14,6 +14,7 @@ mod page;
 mod run;
 mod slices;
 mod telemetry;
+mod tidy;
 
 use std::process::ExitCode;
 

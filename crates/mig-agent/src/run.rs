@@ -19,7 +19,7 @@ use crate::health::{self, Store, Tally};
 use crate::known::Known;
 use crate::labels::{self, Destination, NodeLabels};
 use crate::metrics::Metrics;
-use crate::{http, listener, offers};
+use crate::{http, listener, offers, tidy};
 
 /// Runs until a signal comes or a part fails.
 pub(crate) fn to_the_end(args: &Args) -> anyhow::Result<()> {
@@ -87,10 +87,20 @@ async fn serve(args: &Args, feed: mig_nvml::Feed, watched: health::Settings) -> 
         paths: KubeletPaths::new(&args.kubelet_root),
         domain: args.resource_domain.clone(),
         settle: args.settle_time,
+        retire: args.tidy_node_status.then_some(args.settle_time),
         metrics: counted.clone(),
     };
     let fleet = mig_device_plugin::run(settings, offers, inventory, Arc::clone(&status), stop.clone());
     let mut fleet = tokio::spawn(fleet);
+
+    if let (true, Some(node)) = (args.tidy_node_status, &args.node_name) {
+        let settings = tidy::Settings {
+            node: node.clone(),
+            domain: args.resource_domain.clone(),
+            after: args.tidy_node_status_after,
+        };
+        parts.spawn(named("the tidying of the node's status", tidy::keep(settings, Arc::clone(&status))));
+    }
 
     // Ended after serving, for what it has to put in order; until then it has no end of its own.
     let labels = labelling

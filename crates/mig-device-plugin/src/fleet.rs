@@ -8,6 +8,7 @@ use kubelet::{DirectoryLost, DirectoryState, KubeletPaths, watch_directory};
 use mig_model::{NodeInventory, Offers, ResourceDomain, ResourceName};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::container::ContainerSettings;
@@ -39,6 +40,9 @@ pub struct Settings {
     pub domain: ResourceDomain,
     /// How long after an Allocate, and after the agent's start, nothing counts as free.
     pub settle: Duration,
+    /// How long a resource that is offered no more, and that nobody holds, keeps its server; for ever if nothing. The
+    /// kubelet lists a resource in the node's status for as long as its plugin is there.
+    pub retire: Option<Duration>,
     /// Where requests and registrations are counted and timed.
     pub metrics: Metrics,
 }
@@ -75,7 +79,7 @@ pub async fn run(
         directory,
         usage,
         stop: stop.clone(),
-        outlets: BTreeMap::new(),
+        resources: BTreeMap::new(),
         servers: JoinSet::new(),
     };
 
@@ -87,10 +91,16 @@ pub async fn run(
     while goes_on {
         let now = prepared.borrow_and_update().clone();
         fleet.update(&now.unwrap_or_default());
+        let due = fleet.retire();
         goes_on = tokio::select! {
             () = stop.cancelled() => false,
             changed = prepared.changed() => changed.is_ok(),
             changed = readings.changed() => changed.is_ok(),
+            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => true,
+            Some(Ok(retired)) = fleet.servers.join_next() => {
+                fleet.forget(&retired);
+                true
+            }
             end = &mut directory_watch => {
                 lost = end.ok().and_then(Result::err);
                 false
@@ -140,8 +150,16 @@ struct Fleet {
     directory: watch::Receiver<DirectoryState>,
     usage: Arc<Usage>,
     stop: CancellationToken,
-    outlets: BTreeMap<ResourceName, Arc<Outlet>>,
-    servers: JoinSet<()>,
+    resources: BTreeMap<ResourceName, Served>,
+    servers: JoinSet<ResourceName>,
+}
+
+/// A resource that has a server.
+struct Served {
+    outlet: Arc<Outlet>,
+    /// Since when it is neither offered nor held.
+    idle: Option<Instant>,
+    stop: CancellationToken,
 }
 
 impl Fleet {
@@ -149,33 +167,68 @@ impl Fleet {
     /// more keeps its server, with an empty list in the end: it may come back.
     fn update(&mut self, prepared: &Prepared) {
         self.usage.ground.update(prepared);
-        for resource in prepared.resources.keys().cloned().chain(self.usage.held_resources()) {
-            if !self.outlets.contains_key(&resource) {
+        let held = self.usage.held_resources();
+        let offered =
+            prepared.resources.iter().filter(|(_, devices)| !devices.is_empty()).map(|(resource, _)| resource);
+        for resource in offered.chain(&held) {
+            if !self.resources.contains_key(resource) {
                 self.start(resource, prepared);
             }
         }
         let mut waiting = prepared.keeps;
-        for (resource, outlet) in &self.outlets {
+        for (resource, served) in &mut self.resources {
             let offered = prepared.resources.get(resource).map(Vec::as_slice).unwrap_or_default();
-            waiting |= outlet.update(&prepared.container, offered);
+            waiting |= served.outlet.update(&prepared.container, offered);
+            let has_use =
+                !offered.is_empty() || held.contains(resource) || !served.outlet.roster().entries().is_empty();
+            served.idle = if has_use { None } else { served.idle.or_else(|| Some(Instant::now())) };
         }
         self.usage.want(waiting);
         self.status.begin();
     }
 
-    fn start(&mut self, resource: ResourceName, prepared: &Prepared) {
-        let meter = self.settings.metrics.of(&resource);
+    fn start(&mut self, resource: &ResourceName, prepared: &Prepared) {
+        let meter = self.settings.metrics.of(resource);
         let outlet = Arc::new(Outlet::new(resource.clone(), Arc::clone(&self.usage), self.settings.settle, meter));
         // Before it serves, so that the first list is the right one.
-        outlet.update(&prepared.container, prepared.resources.get(&resource).map(Vec::as_slice).unwrap_or_default());
+        outlet.update(&prepared.container, prepared.resources.get(resource).map(Vec::as_slice).unwrap_or_default());
         self.status.add(Arc::clone(&outlet), "it is being registered");
-        self.servers.spawn(keep_registered(Serving {
+        let stop = self.stop.child_token();
+        let serving = Serving {
             outlet: Arc::clone(&outlet),
             paths: self.settings.paths.clone(),
             directory: self.directory.clone(),
             status: Arc::clone(&self.status),
-            stop: self.stop.clone(),
-        }));
-        self.outlets.insert(resource, outlet);
+            stop: stop.clone(),
+        };
+        let name = resource.clone();
+        self.servers.spawn(async move {
+            keep_registered(serving).await;
+            name
+        });
+        self.resources.insert(resource.clone(), Served { outlet, idle: None, stop });
+    }
+
+    /// Stops the servers that have been idle for long, and says when the next one will have been.
+    fn retire(&self) -> Option<Instant> {
+        let patience = self.settings.retire?;
+        let now = Instant::now();
+        let mut next = None;
+        for served in self.resources.values().filter(|served| !served.stop.is_cancelled()) {
+            let Some(due) = served.idle.map(|since| since + patience) else { continue };
+            if due > now {
+                next = next.into_iter().chain([due]).min();
+                continue;
+            }
+            tracing::info!(resource = %served.outlet.resource, "no longer registered: the node has none of it any more");
+            served.stop.cancel();
+        }
+        next
+    }
+
+    /// Its server has ended, and with it what is said of the resource. If it is wanted again by now, it gets another.
+    fn forget(&mut self, retired: &ResourceName) {
+        self.resources.remove(retired);
+        self.status.remove(retired);
     }
 }

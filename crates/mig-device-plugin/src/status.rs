@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -55,6 +55,16 @@ impl Status {
     pub(crate) fn add(&self, outlet: Arc<Outlet>, why: &str) {
         let standing = Standing { outlet, obstacle: Some(why.to_owned()), registered: None };
         self.standings().insert(standing.outlet.resource.clone(), standing);
+    }
+
+    /// A resource has no server any more.
+    pub(crate) fn remove(&self, resource: &ResourceName) {
+        self.standings().remove(resource);
+    }
+
+    /// The resources that have a server, registered or not.
+    pub fn names(&self) -> BTreeSet<ResourceName> {
+        self.standings().keys().cloned().collect()
     }
 
     /// A resource is registered and the kubelet watches its list.

@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use k8s_openapi::api::core::v1::Node;
 use kube::Api;
 use kube::api::{ObjectMeta, PartialObjectMeta, PartialObjectMetaExt as _, Patch, PatchParams};
@@ -15,7 +14,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{Source, Standing, becomes};
-use crate::cluster::{PATIENCE, Trouble, client, hung};
+use crate::cluster::{PATIENCE, Trouble, Troubles, client, hung};
 
 /// As the API server knows us.
 const MANAGER: &str = "mig-agent";
@@ -35,7 +34,7 @@ pub(super) async fn keep(
 ) {
     let check = check.saturating_mul(SELDOM).min(MOST_SELDOM);
     let mut node = OwnNode { name, api: None, applied: None, left_to_others: BTreeSet::new() };
-    let mut failures = Failures::default();
+    let mut troubles = Troubles::default();
     // Labels stay when we go: a rollout must not take them away for a moment.
     while !stop.is_cancelled() {
         let Some(labels) = source.labels() else {
@@ -48,7 +47,9 @@ pub(super) async fn keep(
         };
         let pause = match outcome {
             Ok(now) => {
-                failures.end(standing);
+                if troubles.end() {
+                    becomes(standing, Standing::Waiting);
+                }
                 tell(&node.name, standing, now);
                 // Agents that were started at once shall not ask at once for ever.
                 check.mul_f32(0.8 + 0.4 * fastrand::f32())
@@ -56,12 +57,17 @@ pub(super) async fn keep(
             Err(trouble) => {
                 // Built anew next time: what it was built from may have been wrong.
                 node.api = None;
-                failures.add(&trouble, standing)
+                becomes(standing, Standing::Failing(trouble.kind));
+                let (is_news, pause) = troubles.add(&trouble);
+                if is_news {
+                    tracing::warn!("labels are not written: {trouble}; all else goes on, and it is tried again");
+                }
+                pause
             }
         };
         tokio::select! {
             () = stop.cancelled() => {}
-            () = source.news(), if failures.told.is_empty() => {}
+            () = source.news(), if troubles.are_none() => {}
             () = sleep(pause) => {}
         }
     }
@@ -77,32 +83,6 @@ fn tell(name: &str, standing: &watch::Sender<Standing>, now: Standing) {
         ),
         Standing::Written(count) => tracing::info!(labels = count, "labels are on the node {name}"),
         Standing::Waiting | Standing::NoFolder | Standing::Failing(_) => {}
-    }
-}
-
-/// Troubles since the last success. Each is told once, and the API server is left alone ever longer.
-#[derive(Default)]
-struct Failures {
-    told: BTreeSet<&'static str>,
-    backoff: Option<ExponentialBackoff>,
-}
-
-impl Failures {
-    fn add(&mut self, trouble: &Trouble, standing: &watch::Sender<Standing>) -> Duration {
-        becomes(standing, Standing::Failing(trouble.kind));
-        if self.told.insert(trouble.kind) {
-            tracing::warn!("labels are not written: {trouble}; all else goes on, and it is tried again");
-        }
-        let longest = Duration::from_secs(150);
-        let backoff = ExponentialBuilder::new().with_max_delay(longest).without_max_times().with_jitter();
-        self.backoff.get_or_insert_with(|| backoff.build()).next().unwrap_or(longest)
-    }
-
-    fn end(&mut self, standing: &watch::Sender<Standing>) {
-        if !self.told.is_empty() {
-            *self = Self::default();
-            becomes(standing, Standing::Waiting);
-        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! A small API server with one Node, over HTTP. It does what the real one was seen to do with the requests that labels take:
-//! metadata of the Node, server-side apply with its owners, conflicts and withdrawals, and watching that one Node.
+//! metadata of the Node, server-side apply with its owners, conflicts and withdrawals, and watching that one Node; where its
+//! status is asked for, that too, with JSON patches.
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 #![allow(clippy::unwrap_used, reason = "clippy takes only test functions for tests")]
@@ -23,6 +24,8 @@ pub(crate) enum Mood {
     Forbids,
     Fails,
     Hangs,
+    /// Shows all, and lets a policy forbid each change.
+    Denies,
 }
 
 pub(crate) struct ApiServer {
@@ -35,6 +38,10 @@ struct State {
     mood: Mood,
     /// Value and owners.
     labels: BTreeMap<String, (String, BTreeSet<String>)>,
+    /// Of whoever is to see and change it; nothing where only metadata is to be had.
+    status: Option<Value>,
+    /// What the kubelet writes in the moment before the next patch: a resource and its number.
+    surprise: Option<(String, String)>,
     requests: Vec<String>,
 }
 
@@ -47,8 +54,7 @@ impl ApiServer {
             ((*name).to_owned(), ((*value).to_owned(), BTreeSet::from([OTHER.to_owned()])))
         };
         let labels = labels.iter().map(owned).collect();
-        let state = State { node: node.to_owned(), mood: Mood::Obliges, labels, requests: Vec::new() };
-        let state = Arc::new(Mutex::new(state));
+        let state = Arc::new(Mutex::new(State::new(node, Mood::Obliges, labels)));
         let shared = Arc::clone(&state);
         thread::spawn(move || {
             for stream in listener.incoming() {
@@ -62,8 +68,7 @@ impl ApiServer {
     /// One that nobody answers for.
     pub(crate) fn gone(node: &str) -> Self {
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let state = State { node: node.to_owned(), mood: Mood::Hangs, labels: BTreeMap::new(), requests: Vec::new() };
-        Self { address, state: Arc::new(Mutex::new(state)) }
+        Self { address, state: Arc::new(Mutex::new(State::new(node, Mood::Hangs, BTreeMap::new()))) }
     }
 
     /// What leads a client here.
@@ -98,9 +103,38 @@ impl ApiServer {
         self.state().labels.iter().map(|(name, (value, _))| (name.clone(), value.clone())).collect()
     }
 
+    /// As the kubelet does: in both lists.
+    pub(crate) fn amount(&self, resource: &str, amount: &str) {
+        self.state().amount(resource, amount);
+    }
+
+    /// As the kubelet does in the moment before the next patch.
+    pub(crate) fn amount_before_patch(&self, resource: &str, amount: &str) {
+        self.state().surprise = Some((resource.to_owned(), amount.to_owned()));
+    }
+
+    /// The resources of a list of the status.
+    pub(crate) fn amounts(&self, list: &str) -> BTreeMap<String, String> {
+        let status = self.state().status.clone().unwrap_or_default();
+        serde_json::from_value(status[list].clone()).unwrap_or_default()
+    }
+
     /// Requests so far.
     pub(crate) fn count(&self, method: &str) -> usize {
         self.state().requests.iter().filter(|request| *request == method).count()
+    }
+}
+
+impl State {
+    fn new(node: &str, mood: Mood, labels: BTreeMap<String, (String, BTreeSet<String>)>) -> Self {
+        Self { node: node.to_owned(), mood, labels, status: None, surprise: None, requests: Vec::new() }
+    }
+
+    fn amount(&mut self, resource: &str, amount: &str) {
+        let status = self.status.get_or_insert_with(|| json!({"capacity": {}, "allocatable": {}}));
+        for list in ["capacity", "allocatable"] {
+            status[list][resource] = json!(amount);
+        }
     }
 }
 
@@ -141,15 +175,21 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>) {
             }
             Mood::Forbids => failure(403, "Forbidden", "nodes is forbidden: User cannot get it", &json!([])),
             Mood::Fails => failure(500, "InternalError", "etcdserver: request timed out", &json!([])),
+            Mood::Denies if method == "PATCH" => {
+                let message = "nodes \"a\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'p' denied request";
+                failure(422, "Invalid", message, &json!([]))
+            }
             // An agent that took whole Nodes would take images and conditions too, once a minute.
-            Mood::Obliges if !header("accept").contains("as=PartialObjectMetadata") => {
+            Mood::Obliges
+                if state.lock().unwrap().status.is_none() && !header("accept").contains("as=PartialObjectMetadata") =>
+            {
                 failure(406, "NotAcceptable", "only metadata is to be had here", &json!([]))
             }
             Mood::Obliges if target.contains("watch=") => {
                 watch(&mut stream, state, target);
                 return;
             }
-            Mood::Obliges => {
+            Mood::Obliges | Mood::Denies => {
                 let mut state = state.lock().unwrap();
                 oblige(&mut state, method, target, &header("content-type"), &body)
             }
@@ -211,10 +251,25 @@ fn oblige(state: &mut State, method: &str, target: &str, content_type: &str, bod
     let Some(name) = path.strip_prefix("/api/v1/nodes/") else {
         return failure(404, "NotFound", "the server could not find the requested resource", &json!([]));
     };
+    let (name, is_status) = name.strip_suffix("/status").map_or((name, false), |name| (name, true));
     if name != state.node {
         return failure(404, "NotFound", &format!("nodes \"{name}\" not found"), &json!([]));
     }
-    if method == "PATCH" {
+    if method == "PATCH" && is_status {
+        if let Some((resource, amount)) = state.surprise.take() {
+            state.amount(&resource, &amount);
+        }
+        let Some(status) = state.status.clone().filter(|_| content_type == "application/json-patch+json") else {
+            return failure(415, "UnsupportedMediaType", content_type, &json!([]));
+        };
+        let mut whole = json!({ "status": status });
+        // All of it or nothing, and of what failed no more is said, as by the real one.
+        if json_patch::patch(&mut whole, &serde_json::from_slice::<json_patch::Patch>(body).unwrap()).is_err() {
+            let message = "the server responded with the status code 422 but did not return more information";
+            return failure(422, "", message, &json!([]));
+        }
+        state.status = Some(whole["status"].take());
+    } else if method == "PATCH" {
         let manager = query.split('&').find_map(|pair| pair.strip_prefix("fieldManager="));
         let (Some(manager), "application/apply-patch+yaml", false) =
             (manager, content_type, query.contains("force=true"))
@@ -231,7 +286,13 @@ fn oblige(state: &mut State, method: &str, target: &str, content_type: &str, bod
             return failure(409, "Conflict", "Apply failed with conflicts", &causes);
         }
     }
-    (200, metadata(state))
+    let mut node = metadata(state);
+    if let Some(status) = &state.status {
+        node["kind"] = json!("Node");
+        node["apiVersion"] = json!("v1");
+        node["status"] = status.clone();
+    }
+    (200, node)
 }
 
 /// Server-side apply without force.
