@@ -27,8 +27,7 @@ pub(crate) async fn follow(
         if let (Some(inventory), Some(chosen)) = (view.inventory, terms) {
             let now = assign(&inventory, &chosen.terms);
             tell(&mut told, &view.driver, &inventory.gpus, &now);
-            let unmatched = chosen.terms.unmatched(&now.resources).into_iter().map(ToString::to_string).collect();
-            tell_of_unmatched(&mut missed, unmatched);
+            tell_of_unmatched(&mut missed, chosen.terms.unmatched(&now.resources));
             let now = Wanted { offers: now, container: Arc::clone(&chosen.container) };
             offers.send_if_modified(|offers| {
                 let changed = offers.as_deref() != Some(&now);

@@ -2,6 +2,7 @@
 //! `sharing.timeSlicing`, of which their plugin reads `resources`, `rename` and `devices`, and ignores them.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use crate::resource::{ResourceDomain, ResourceName};
 use crate::strategy::{Device, Strategy};
@@ -77,6 +78,15 @@ pub enum DeviceReference {
     Slice(u32, u32),
     /// A slice, or a GPU and every slice of it.
     Uuid(String),
+    /// A slice as drivers before R470 called it: `MIG-GPU-<uuid>/<GPU instance>/<compute instance>`.
+    Instance {
+        /// The UUID of the GPU.
+        gpu: String,
+        /// The GPU instance's id.
+        gpu_instance: u32,
+        /// The compute instance's id in it.
+        compute_instance: u32,
+    },
 }
 
 /// One of the parts in which a shared device is offered.
@@ -114,13 +124,23 @@ impl Terms {
         Some(Shares { replicas: shared.replicas, renamed })
     }
 
-    /// Names under `time_slicing` that nothing on this node has.
-    pub fn unmatched<'t>(&'t self, offered: &BTreeMap<ResourceName, Vec<Device>>) -> Vec<&'t ResourceName> {
-        let named = self.time_slicing.resources.iter();
-        let is_there = |shared: &&SharedResource| {
-            offered.contains_key(&shared.name) || offered.contains_key(&self.time_slicing.shared_name(shared))
-        };
-        named.filter(|shared| !is_there(shared)).map(|shared| &shared.name).collect()
+    /// Names under `time_slicing` that nothing on this node has, and those in lists that none of the resource's devices has.
+    pub fn unmatched(&self, offered: &BTreeMap<ResourceName, Vec<Device>>) -> Vec<String> {
+        let mut unmatched = Vec::new();
+        for shared in &self.time_slicing.resources {
+            let own = [&shared.name, &self.time_slicing.shared_name(shared)].map(|name| offered.get(name));
+            if own.iter().all(Option::is_none) {
+                unmatched.push(shared.name.to_string());
+                continue;
+            }
+            let SharedDevices::List(list) = &shared.devices else { continue };
+            let is_there =
+                |named: &&DeviceReference| own.iter().flatten().any(|of| of.iter().any(|it| named.names(it)));
+            unmatched.extend(
+                list.iter().filter(|named| !is_there(named)).map(|named| format!("{named} of {}", shared.name)),
+            );
+        }
+        unmatched
     }
 }
 
@@ -200,6 +220,23 @@ impl DeviceReference {
                 address.gpu_index == *gpu && address.mig.is_some_and(|mig| mig.index == Some(*slice))
             }
             Self::Uuid(uuid) => device.uuid == *uuid || device.gpu == *uuid,
+            Self::Instance { gpu, gpu_instance, compute_instance } => {
+                let ids = address.mig.map(|mig| (mig.gpu_instance, mig.compute_instance));
+                device.gpu == *gpu && ids == Some((*gpu_instance, *compute_instance))
+            }
+        }
+    }
+}
+
+impl fmt::Display for DeviceReference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gpu(index) => write!(f, "{index}"),
+            Self::Slice(gpu, slice) => write!(f, "{gpu}:{slice}"),
+            Self::Uuid(uuid) => f.write_str(uuid),
+            Self::Instance { gpu, gpu_instance, compute_instance } => {
+                write!(f, "MIG-{gpu}/{gpu_instance}/{compute_instance}")
+            }
         }
     }
 }
@@ -208,12 +245,19 @@ impl std::str::FromStr for DeviceReference {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if text.starts_with("GPU-") || text.starts_with("MIG-") {
-            return Ok(Self::Uuid(text.to_owned()));
-        }
-        let read = match text.split_once(':') {
-            Some((gpu, slice)) => gpu.parse().ok().zip(slice.parse().ok()).map(|(gpu, slice)| Self::Slice(gpu, slice)),
-            None => text.parse().ok().map(Self::Gpu),
+        let read = if let Some((gpu, ids)) = text.strip_prefix("MIG-").and_then(|text| text.split_once('/')) {
+            let ids = ids.split_once('/').and_then(|(one, two)| one.parse().ok().zip(two.parse().ok()));
+            ids.filter(|_| gpu.starts_with("GPU-")).map(|(gpu_instance, compute_instance)| Self::Instance {
+                gpu: gpu.to_owned(),
+                gpu_instance,
+                compute_instance,
+            })
+        } else if text.starts_with("GPU-") || text.starts_with("MIG-") {
+            Some(Self::Uuid(text.to_owned()))
+        } else if let Some((gpu, slice)) = text.split_once(':') {
+            gpu.parse().ok().zip(slice.parse().ok()).map(|(gpu, slice)| Self::Slice(gpu, slice))
+        } else {
+            text.parse().ok().map(Self::Gpu)
         };
         let shown: String = text.chars().take(80).collect();
         read.ok_or_else(|| format!("{shown:?} names no device, expected an index (0), a slice's (0:1) or a UUID"))

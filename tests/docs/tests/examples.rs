@@ -6,7 +6,7 @@ use docs::page::Page;
 use docs::repository;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{LimitRange, Pod, PodSpec, ResourceQuota};
+use k8s_openapi::api::core::v1::{ConfigMap, LimitRange, Pod, PodSpec, ResourceQuota};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -55,7 +55,7 @@ fn check_pod(file: &str, spec: &PodSpec) {
     let asked: Vec<&String> = limits.flat_map(|limits| limits.keys()).collect();
     assert!(!asked.is_empty(), "{file} asks for nothing");
     for resource in asked {
-        let profile = resource.strip_prefix("nvidia.com/mig-");
+        let profile = resource.strip_prefix("nvidia.com/mig-").map(|name| name.trim_end_matches(".shared"));
         let known = profile.is_some_and(is_of_the_demo) || resource == "nvidia.com/gpu";
         assert!(known, "{file} asks for {resource}, which the demo's node does not have");
     }
@@ -89,6 +89,8 @@ fn the_manifests_are_what_kubernetes_takes() {
                     check_pod(&file, &deployment.spec.unwrap().template.spec.unwrap());
                     again
                 }
+                // What it says to the agent is tried in crates/mig-agent/tests/sharing.rs.
+                "ConfigMap" => typed::<ConfigMap>(&file, &document).1,
                 "ResourceQuota" => typed::<ResourceQuota>(&file, &document).1,
                 "LimitRange" => {
                     let (range, again) = typed::<LimitRange>(&file, &document);

@@ -255,6 +255,11 @@ impl<'de> Deserialize<'de> for Devices {
                 while let Some(Reference(device)) = list.next_element()? {
                     devices.push(device);
                 }
+                if devices.is_empty() {
+                    return Err(de::Error::custom(
+                        "an empty list of devices: leave devices out, which means all of them",
+                    ));
+                }
                 Ok(Devices(SharedDevices::List(devices)))
             }
         }

@@ -61,9 +61,29 @@ fn only_the_devices_that_are_named_are_shared() {
     assert_eq!(whole(list(&["0"])), ["MIG-1", "MIG-3"], "a GPU stands for its slices");
     assert_eq!(whole(list(&["GPU-1", "MIG-0"])), ["MIG-2"]);
     assert_eq!(whole(list(&["1:1"])), ["MIG-0", "MIG-1", "MIG-2"]);
-    for bad in ["", "0:", ":1", "a", "-1", "0:1:2"] {
+    assert_eq!(whole(list(&["MIG-GPU-1/3/0", "MIG-GPU-0/3/0", "MIG-GPU-1/1/1"])), ["MIG-0", "MIG-1", "MIG-2"]);
+    for bad in ["", "0:", ":1", "a", "-1", "0:1:2", "MIG-GPU-1/3", "MIG-GPU-1/a/0", "MIG-1/3/0", "MIG-GPU-1/1/0/0"] {
         assert!(bad.parse::<DeviceReference>().is_err(), "{bad:?}");
     }
+}
+
+#[test]
+fn what_names_nothing_is_told() {
+    let unmatched = |devices, resource: &str| {
+        let mut time_slicing = TimeSlicing { rename_by_default: true, ..shared(2, devices) };
+        time_slicing.resources[0].name = name(resource);
+        let terms = Terms { time_slicing, ..Terms::default() };
+        terms.unmatched(&terms.time_slicing.share(slices(4)))
+    };
+    let list = |texts: &[&str]| SharedDevices::List(texts.iter().map(|text| text.parse().unwrap()).collect());
+    assert!(
+        unmatched(SharedDevices::All, "mig-1g.5gb").is_empty()
+            && unmatched(list(&["0", "1:1"]), "mig-1g.5gb").is_empty()
+    );
+    assert_eq!(unmatched(SharedDevices::All, "mig-1g.10gb"), ["nvidia.com/mig-1g.10gb"]);
+    let strange = ["1", "2", "0:7", "MIG-9", "MIG-GPU-1/9/0"];
+    let expected = strange[1..].iter().map(|text| format!("{text} of nvidia.com/mig-1g.5gb"));
+    assert_eq!(unmatched(list(&strange), "mig-1g.5gb"), expected.collect::<Vec<_>>());
 }
 
 #[test]
