@@ -2,7 +2,7 @@
 //! file, which is NVIDIA's `version: v1`.
 //!
 //! ```text
-//!   the Node's label --choice--> file --file::read--> File --Chosen::of(Args)--> watch<Option<Arc<Chosen>>> --> offers, labels
+//!   the Node's label --choice--> file --file::read--> File --Chosen::of(Args)--> watch<Option<Arc<Chosen>>> --> health --> offers, labels
 //! ```
 //! A file that is bad, or goes away, leaves the last good one in force. Before there was a good one nothing is offered.
 
@@ -16,12 +16,14 @@ pub(crate) mod watcher;
 use std::sync::Arc;
 
 use mig_device_plugin::{ContainerSettings, DeviceIdStrategy, DeviceListStrategy, Files};
+use mig_health::Policy;
 use mig_model::{NamePattern, Terms, TimeSlicing};
 
 pub(crate) use args::ConfigArgs;
 pub(crate) use choice::Source;
 
 use crate::args::Args;
+use crate::health::Rules;
 use schema::File;
 
 /// One whole configuration.
@@ -29,6 +31,8 @@ use schema::File;
 pub(crate) struct Chosen {
     pub(crate) terms: Terms,
     pub(crate) container: Arc<ContainerSettings>,
+    /// What makes devices Unhealthy, and for how long.
+    pub(crate) health: Policy,
 }
 
 /// How it stands with the configuration, for those who ask.
@@ -46,7 +50,7 @@ pub(crate) struct Standing {
 
 impl Chosen {
     /// The command line and the variables come before the file, and the file before what we would do by ourselves.
-    pub(crate) fn of(args: &Args, file: &File) -> Result<Self, String> {
+    pub(crate) fn of(args: &Args, rules: &Rules, file: &File) -> Result<Self, String> {
         let flags = &file.flags;
         let plugin = flags.plugin.clone().unwrap_or_default();
         let strategy =
@@ -97,8 +101,12 @@ impl Chosen {
                 cdi_dir: args.cdi_dir.clone(),
             },
         };
+        let said = file.health.as_ref();
+        let unwatched = said.and_then(|said| said.advertise_unwatched);
+        let unwatched = args.unless_given("advertise_unwatched", args.health.advertise_unwatched, unwatched);
+        let health = rules.with(said, unwatched).map_err(|error| format!("health: {error}"))?;
         let terms = Terms { strategy, domain, gpu_names, mig_names, time_slicing };
-        Ok(Self { terms, container: Arc::new(container) })
+        Ok(Self { terms, container: Arc::new(container), health })
     }
 
     /// What a person should know of it, one line each.

@@ -4,7 +4,10 @@
 //!   watch<View> ----> Monitor --> watch<View> with faults --> offers, status page, API, metrics
 //!   XIDs ----------->    |  \---> the log: one line when something becomes unhealthy, and one when it is well again
 //!   health.json ---->    +-----> health.json
+//!   watch<Chosen> ---^    \----> watch<Chosen>, when its rules hold
 //! ```
+//! Which rules hold is known with the configuration. It reaches those who offer devices by way of here, so that nothing is
+//! offered as well that the rules, or an earlier agent's faults, say is not.
 //! An XID is acted on when it comes; nothing waits for the next reading of the GPUs.
 
 mod args;
@@ -22,10 +25,11 @@ use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
-pub(crate) use args::HealthArgs;
+pub(crate) use args::{HealthArgs, Rules};
 pub(crate) use store::Store;
 pub(crate) use tally::Tally;
 
+use crate::config::Chosen;
 use tell::Teller;
 
 /// Of a storm, so many are taken at a time.
@@ -35,6 +39,7 @@ const LATE: u32 = 3;
 
 /// What decides, and where it is kept.
 pub(crate) struct Settings {
+    /// What holds before there is a configuration.
     pub(crate) policy: Policy,
     /// How long one reading may take.
     pub(crate) deadline: Duration,
@@ -49,20 +54,30 @@ pub(crate) async fn watch_over(
     settings: Settings,
     mut views: watch::Receiver<View>,
     mut xids: mpsc::UnboundedReceiver<XidEvent>,
+    mut chosen: watch::Receiver<Option<Arc<Chosen>>>,
     marked: watch::Sender<View>,
+    in_force: watch::Sender<Option<Arc<Chosen>>>,
 ) {
     let Settings { policy, deadline, store, tally, readings } = settings;
     let mut monitor = Monitor::new(policy, deadline.saturating_mul(LATE));
-    if let Some(before) = store.before() {
-        monitor.restore(before, now());
-    }
-    let (records, kept) = watch::channel(store.before().cloned().unwrap_or_default());
+    let mut before = store.before().cloned();
+    let (records, kept) = watch::channel(before.clone().unwrap_or_default());
     let keeper = tokio::spawn(store.keep(kept));
     let mut teller = Teller::default();
     let mut batch = Vec::new();
     loop {
         let moment = now();
         let view = views.borrow_and_update().clone();
+        let rules = chosen.borrow_and_update().clone();
+        if let Some(chosen) = &rules {
+            if chosen.health != *monitor.policy() {
+                monitor.adopt(chosen.health.clone(), moment);
+                tracing::info!("these XIDs make nothing Unhealthy now: {:?}", monitor.policy().ignored());
+            }
+            if let Some(before) = before.take() {
+                monitor.restore(&before, moment);
+            }
+        }
         for event in batch.drain(..) {
             let told = monitor.xid(&event, moment);
             tally.xid(&event, view.inventory.as_deref());
@@ -81,7 +96,15 @@ pub(crate) async fn watch_over(
         } else {
             marked.send_if_modified(|marked| std::mem::replace(&mut marked.driver, view.driver.clone()) != view.driver);
         }
-        keep(&records, &monitor);
+        if rules.is_some() {
+            // Before, what an earlier agent wrote down is not taken up.
+            keep(&records, &monitor);
+        }
+        in_force.send_if_modified(|in_force| {
+            let changed = *in_force != rules;
+            *in_force = rules;
+            changed
+        });
         let next = monitor.next(moment).map(|at| Instant::now() + at.saturating_sub(moment));
         let time = async {
             match next {
@@ -96,6 +119,9 @@ pub(crate) async fn watch_over(
                 continue;
             },
             changed = views.changed() => if changed.is_err() {
+                break;
+            },
+            changed = chosen.changed() => if changed.is_err() {
                 break;
             },
             () = time => {}

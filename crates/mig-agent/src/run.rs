@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::args::Args;
 use crate::config::label::{self, Label};
 use crate::config::{self, Chosen};
-use crate::health::{self, Store, Tally};
+use crate::health::{self, Rules, Store, Tally};
 use crate::known::Known;
 use crate::labels::{self, Destination, NodeLabels};
 use crate::metrics::Metrics;
@@ -24,7 +24,7 @@ use crate::{http, listener, offers, tidy};
 /// Runs until a signal comes or a part fails.
 pub(crate) fn to_the_end(args: &Args) -> anyhow::Result<()> {
     // What is wrong with it is said before anything is begun.
-    let policy = args.health.policy()?;
+    let rules = args.health.rules()?;
     let timed = mig_nvml::Metrics::default();
     let driver = mig_nvml::Settings {
         library: args.nvml_library.clone(),
@@ -40,18 +40,18 @@ pub(crate) fn to_the_end(args: &Args) -> anyhow::Result<()> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("unable to start the runtime")?;
     let watched = health::Settings {
-        policy,
+        policy: rules.policy.clone(),
         deadline: args.nvml_deadline,
         store: Store::open(&args.health.state_dir, &args.proc_root, &args.kubelet_root),
         tally: Tally::default(),
         readings: timed.clone(),
     };
-    let outcome = runtime.block_on(serve(args, feed, watched));
+    let outcome = runtime.block_on(serve(args, feed, watched, rules));
     runtime.shutdown_background();
     outcome
 }
 
-async fn serve(args: &Args, feed: mig_nvml::Feed, watched: health::Settings) -> anyhow::Result<()> {
+async fn serve(args: &Args, feed: mig_nvml::Feed, watched: health::Settings, rules: Rules) -> anyhow::Result<()> {
     let stop = stop_on_signals()?;
     let listener = TcpListener::bind(args.listen)
         .await
@@ -67,15 +67,17 @@ async fn serve(args: &Args, feed: mig_nvml::Feed, watched: health::Settings) -> 
     parts.spawn(named("the watch over the driver", mig_nvml::supervise(supervision)));
     let (timed, tally) = (watched.readings.clone(), watched.tally.clone());
     let (marked, views) = watch::channel(mig_nvml::View::default());
-    parts.spawn(named("the watch over health", health::watch_over(watched, read, xids, marked)));
-    let (choose, chosen) = watch::channel(None);
+    let (choose, choice) = watch::channel(None);
+    let (judged, chosen) = watch::channel(None);
+    parts.spawn(named("the watch over health", health::watch_over(watched, read, xids, choice, marked, judged)));
     let (config, configured) = watch::channel(config::Standing::default());
     let (labelled, label) = watch::channel(Label::Unknown("the API server has not answered yet".to_owned()));
     if let (Some(name), Some(_)) = (&args.node_name, &args.config.config_file_srcdir) {
         let follow = label::follow(name.clone(), args.config.node_label.clone(), labelled);
         parts.spawn(named("the watch over the node's label", follow));
     }
-    parts.spawn(named("the watch over the configuration", config::watcher::keep(args.clone(), label, choose, config)));
+    let keep = config::watcher::keep(args.clone(), rules, label, choose, config);
+    parts.spawn(named("the watch over the configuration", keep));
     let follow = offers::follow(views.clone(), chosen.clone(), offered, read_last);
     parts.spawn(named("the reading of GPUs", follow));
     let counted = mig_device_plugin::Metrics::default();

@@ -96,6 +96,15 @@ impl Cause {
         self.starts_to_fade_at_once();
     }
 
+    /// Another kind of end counts from now on.
+    pub(crate) fn ends_by(&mut self, ending: Ending) {
+        if self.ending != Some(ending) {
+            self.ending = Some(ending);
+            self.fading = None;
+            self.starts_to_fade_at_once();
+        }
+    }
+
     /// A program's error is a moment: quiet begins with its end.
     fn starts_to_fade_at_once(&mut self) {
         if self.ending == Some(Ending::Application) {

@@ -10,7 +10,7 @@ use crate::cause::{Cause, Key, Proof, What};
 use crate::policy::{Policy, Recovery};
 use crate::record::{Held, Record, VERSION};
 use crate::states::{State, faults};
-use crate::table::{Blame, Ending, Scope};
+use crate::table::{Blame, Ending, Entry, Scope};
 
 /// Memory errors come with an XID that says whose they are. Where it is late, or was missed, the counter counts.
 const DOUBT: Duration = Duration::from_secs(1);
@@ -98,6 +98,26 @@ impl Monitor {
         &self.policy
     }
 
+    /// Other rules hold from now on. What they ignore makes nothing unhealthy any more; what those before ignored is not
+    /// remembered, and counts when it happens again.
+    pub fn adopt(&mut self, policy: Policy, now: Moment) {
+        self.settle(now);
+        self.policy = policy;
+        let policy = &self.policy;
+        self.waiting.retain(|(event, _)| policy.acts_on(event.xid));
+        self.causes.retain(|key, cause| match key.what {
+            What::Xid(xid) => {
+                cause.ends_by(policy.of(xid).recovery);
+                cause.fault = told(xid, policy.of(xid));
+                policy.acts_on(xid)
+            }
+            What::State(state) => policy.acts_on_state(state),
+            What::Unwatched => !policy.advertises_unwatched(),
+            What::Driver | What::Hang => true,
+        });
+        self.settle(now);
+    }
+
     /// The driver has reported an error.
     pub fn xid(&mut self, event: &XidEvent, now: Moment) -> Told {
         self.settle(now);
@@ -154,8 +174,7 @@ impl Monitor {
     fn occurs(&mut self, key: Key, now: Moment) {
         let What::Xid(xid) = key.what else { return };
         let entry = self.policy.of(xid);
-        let message = format!("XID {xid}: {} ({}); {}", entry.name, entry.blame, entry.action);
-        let (fault, ending) = (Fault { kind: "Xid", message }, entry.recovery);
+        let (fault, ending) = (told(xid, entry), entry.recovery);
         self.happens(key, fault, Some(ending), now);
     }
 
@@ -397,9 +416,7 @@ impl Monitor {
             let (key, fault, ending) = match held.xid {
                 Some(xid) if self.policy.acts_on(xid) => {
                     let entry = self.policy.of(xid);
-                    let message = format!("XID {xid}: {} ({}); {}", entry.name, entry.blame, entry.action);
-                    let what = What::Xid(xid);
-                    (Key { gpu, slice, what }, Fault { kind: "Xid", message }, entry.recovery)
+                    (Key { gpu, slice, what: What::Xid(xid) }, told(xid, entry), entry.recovery)
                 }
                 None if self.policy.acts_on_state(State::UncorrectableErrors) => {
                     let state = State::UncorrectableErrors;
@@ -455,6 +472,11 @@ impl Known {
         (self.lost, self.wanted, self.pending) = (false, wanted, pending);
         reset
     }
+}
+
+/// What has happened, and what is to be done.
+fn told(xid: u64, entry: &Entry) -> Fault {
+    Fault { kind: "Xid", message: format!("XID {xid}: {} ({}); {}", entry.name, entry.blame, entry.action) }
 }
 
 /// What was taken for its end was none.

@@ -19,6 +19,8 @@ pub(crate) struct File {
     pub(crate) resources: Option<Resources>,
     pub(crate) sharing: Option<Sharing>,
     pub(crate) imex: Option<Imex>,
+    /// Ours: what `--health-policy` takes.
+    pub(crate) health: Option<mig_health::Settings>,
 }
 
 #[derive(Debug, Clone, Default, serde::Deserialize)]

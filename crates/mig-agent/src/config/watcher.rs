@@ -15,6 +15,7 @@ use super::label::Label;
 use super::schema::File;
 use super::{Chosen, Source, Standing, file};
 use crate::args::Args;
+use crate::health::Rules;
 
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -27,6 +28,7 @@ type Sight = (Result<Option<PathBuf>, String>, Mark);
 /// Keeps the configuration in step with the file, for as long as somebody wants it.
 pub(crate) async fn keep(
     args: Args,
+    rules: Rules,
     mut label: watch::Receiver<Label>,
     chosen: watch::Sender<Option<Arc<Chosen>>>,
     standing: watch::Sender<Standing>,
@@ -49,7 +51,7 @@ pub(crate) async fn keep(
                     Ok(Some(path)) => Some(path.display().to_string()),
                     _ => source.shown(),
                 };
-                settle(&args, read, &chosen, &standing, shown);
+                settle(&args, &rules, read, &chosen, &standing, shown);
             }
             seen = Some(sight);
         }
@@ -105,12 +107,13 @@ fn waits(standing: &mut Standing, folder: Option<String>, why: String) -> bool {
 
 fn settle(
     args: &Args,
+    rules: &Rules,
     read: Result<File, String>,
     chosen: &watch::Sender<Option<Arc<Chosen>>>,
     standing: &watch::Sender<Standing>,
     path: Option<String>,
 ) {
-    let next = read.and_then(|file| Chosen::of(args, &file).map(|chosen| (file, chosen)));
+    let next = read.and_then(|file| Chosen::of(args, rules, &file).map(|chosen| (file, chosen)));
     match next {
         Err(why) => {
             let has_any = chosen.borrow().is_some();
@@ -126,7 +129,11 @@ fn settle(
             });
         }
         Ok((file, next)) => {
-            let ignored = file::without_effect(&file).join(", ");
+            let mut ignored = file::without_effect(&file);
+            if file.health.is_some() && rules.has_file() {
+                ignored.push("health (--health-policy goes before it)");
+            }
+            let ignored = ignored.join(", ");
             let is_news = chosen.borrow().as_deref() != Some(&next);
             if is_news && !ignored.is_empty() {
                 tracing::warn!("of the configuration file, these have no effect here: {ignored}");

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::ArgAction;
 use clap::builder::BoolishValueParser;
-use mig_health::{Policy, Settings, Switches, parse};
+use mig_health::{Policy, PolicyError, Settings, Switches, parse};
 
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct HealthArgs {
@@ -32,7 +32,8 @@ pub(crate) struct HealthArgs {
     #[arg(long, env = "DP_ENABLE_HEALTHCHECKS", value_name = "XIDS", default_value = "", hide_default_value = true)]
     pub(crate) dp_enable_healthchecks: String,
 
-    /// A file that says what is done about which XID, and when it is over, where it differs from what is built in
+    /// A file that says what is done about which XID, and when it is over, where it differs from what is built in;
+    /// goes before `health` in the configuration file
     #[arg(long, env = "HEALTH_POLICY", value_name = "FILE")]
     pub(crate) health_policy: Option<PathBuf>,
 
@@ -41,17 +42,26 @@ pub(crate) struct HealthArgs {
     pub(crate) state_dir: PathBuf,
 }
 
+/// What flags and variables say of health.
+#[derive(Debug, Clone)]
+pub(crate) struct Rules {
+    /// Of `--health-policy`.
+    file: Option<Settings>,
+    switches: Switches,
+    /// What holds where nothing else does.
+    pub(crate) policy: Policy,
+}
+
 impl HealthArgs {
-    /// What decides.
-    pub(crate) fn policy(&self) -> anyhow::Result<Policy> {
-        let settings = match &self.health_policy {
-            Some(file) => {
-                let text = std::fs::read_to_string(file)
-                    .with_context(|| format!("unable to read the health policy {}", file.display()))?;
-                parse(&text).with_context(|| format!("the health policy {} is wrong", file.display()))?
-            }
-            None => Settings::default(),
+    /// What is wrong with it is said at once.
+    pub(crate) fn rules(&self) -> anyhow::Result<Rules> {
+        let read = |file: &PathBuf| {
+            let text = std::fs::read_to_string(file)
+                .with_context(|| format!("unable to read the health policy {}", file.display()))?;
+            parse(&text).with_context(|| format!("the health policy {} is wrong", file.display()))
         };
+        let file = self.health_policy.as_ref().map(read).transpose()?;
+        let settings = file.clone().unwrap_or_default();
         let (switches, strange) = Switches::read(&self.dp_disable_healthchecks, &self.dp_enable_healthchecks);
         for word in strange {
             tracing::warn!(
@@ -59,12 +69,30 @@ impl HealthArgs {
             );
         }
         let policy =
-            Policy::new(&settings, switches, self.advertise_unwatched).context("the health policy is wrong")?;
+            Policy::new(&settings, switches.clone(), self.advertise_unwatched).context("the health policy is wrong")?;
         let switched =
             [&self.dp_disable_healthchecks, &self.dp_enable_healthchecks].iter().any(|text| !text.is_empty());
         if switched || settings != Settings::default() {
             tracing::info!("these XIDs make nothing Unhealthy: {:?}", policy.ignored());
         }
-        Ok(policy)
+        Ok(Rules { file, switches, policy })
+    }
+}
+
+impl Rules {
+    /// Whether `--health-policy` goes before the configuration file.
+    pub(crate) fn has_file(&self) -> bool {
+        self.file.is_some()
+    }
+
+    /// The rules that hold with those of the configuration file, `advertise_unwatched` having been settled.
+    pub(crate) fn with(&self, said: Option<&Settings>, advertise_unwatched: bool) -> Result<Policy, PolicyError> {
+        match said.filter(|_| !self.has_file()) {
+            None => Ok(self.policy.clone()),
+            Some(said) => {
+                let said = Settings { advertise_unwatched: Some(advertise_unwatched), ..said.clone() };
+                Policy::new(&said, self.switches.clone(), advertise_unwatched)
+            }
+        }
     }
 }

@@ -4,6 +4,7 @@ use super::*;
 use crate::{Settings, Switches, changes, parse};
 
 mod random;
+mod rules;
 
 const G: &str = "GPU-0";
 
