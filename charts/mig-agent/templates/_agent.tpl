@@ -71,6 +71,12 @@ feature-file
 {{- with .Values.visibleDevicesEnv }}
 - {name: VISIBLE_DEVICES_ENV, value: {{ join "," . | quote }}}
 {{- end }}
+{{- range $value, $name := dict "gdrcopyEnabled" "GDRCOPY_ENABLED" "gdsEnabled" "GDS_ENABLED" "mofedEnabled" "MOFED_ENABLED" "failOnInitError" "FAIL_ON_INIT_ERROR" }}
+{{- /* The last does nothing: the agent says so, and why. */}}
+{{- if index $.Values $value }}
+- {name: {{ $name }}, value: "true"}
+{{- end }}
+{{- end }}
 {{- with .Values.preferredAllocation }}
 - {name: PREFERRED_ALLOCATION, value: {{ quote . }}}
 {{- end }}

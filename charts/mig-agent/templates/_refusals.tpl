@@ -34,16 +34,8 @@
 {{- $why = append $why "cdi: the agent's CDI specification has no hooks and no feature flags; remove the cdi values. CDI itself is switched on by deviceListStrategy=cdi-cri or cdi-annotations." }}
 {{- end }}
 {{- end }}
-{{- range $value, $what := dict "gdrcopyEnabled" "GDRCopy's device" "gdsEnabled" "what GPUDirect Storage needs" "mofedEnabled" "what Mellanox OFED needs" }}
-{{- if index $.Values $value }}
-{{- $why = append $why (printf "%s: the agent does not hand out %s; something else must give containers that. Remove the value." $value $what) }}
-{{- end }}
-{{- end }}
 {{- if eq (.Values.deviceDiscoveryStrategy | default "") "tegra" }}
 {{- $why = append $why "deviceDiscoveryStrategy: Tegra has no MIG. Use NVIDIA's plugin on those nodes, and keep this one off them by nodeSelector." }}
-{{- end }}
-{{- if .Values.failOnInitError }}
-{{- $why = append $why "failOnInitError: the agent never ends because the driver does not start: it waits, is not ready, and /readyz says why. Remove the value; to be told, watch for pods that are not ready." }}
 {{- end }}
 {{- if not (kindIs "invalid" .Values.logVerbosity) }}
 {{- $why = append $why "logVerbosity: use logLevel (error, warn, info, debug or trace)." }}
@@ -192,6 +184,9 @@ DEVICE_ID_STRATEGY: deviceIDStrategy
 PASS_DEVICE_SPECS: passDeviceSpecs
 VISIBLE_DEVICES_ENV: visibleDevicesEnv
 PREFERRED_ALLOCATION: preferredAllocation
+GDRCOPY_ENABLED: gdrcopyEnabled
+GDS_ENABLED: gdsEnabled
+MOFED_ENABLED: mofedEnabled
 NVIDIA_DRIVER_ROOT: nvidiaDriverRoot
 CONTAINER_DRIVER_ROOT: nvidiaDriverRoot
 DRIVER_ROOT_CTR_PATH: nvidiaDriverRoot

@@ -99,6 +99,13 @@ pub struct Provided {
     pub node: PathBuf,
 }
 
+/// A file, or a directory with all that is in it, at the same path in the container; nothing if there is none.
+pub fn shown(root: &Root, path: &str) -> Option<Provided> {
+    let found = root.find(Path::new(path)).ok()?;
+    let is_shown = found.is_plain() || root.below(path).is_ok();
+    is_shown.then(|| Provided { container: Path::new("/").join(path), node: root.on_node(&found) })
+}
+
 /// No driver to give to containers.
 #[derive(Debug, thiserror::Error)]
 pub enum DriverError {

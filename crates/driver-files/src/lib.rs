@@ -9,6 +9,6 @@ mod nodes;
 mod root;
 
 pub use capabilities::{Majors, MigMinors, NumbersError};
-pub use driver::{Driver, DriverError, LIBRARY_FOLDERS, OPERATOR_ROOT, Provided};
-pub use nodes::{Node, NodeError, provide};
+pub use driver::{Driver, DriverError, LIBRARY_FOLDERS, OPERATOR_ROOT, Provided, shown};
+pub use nodes::{Node, NodeError, present, provide};
 pub use root::{Found, Root};

@@ -87,6 +87,19 @@ pub fn provide(root: &Root, node: &Node, make: Option<u32>) -> Result<(), NodeEr
     }
 }
 
+/// The character devices in a folder below `dev` that are wanted, whatever their numbers are.
+pub fn present(root: &Root, folder: &str, wanted: impl Fn(&str) -> bool) -> Vec<Node> {
+    let within = Path::new("dev").join(folder);
+    let names = within.to_str().and_then(|path| root.names(path, wanted).ok()).unwrap_or_default();
+    let node = |name: String| {
+        let stat = fstat(root.entry(&within.join(&name)).ok()?).ok()?;
+        let is_device = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice;
+        let name = if folder.is_empty() { name } else { format!("{folder}/{name}") };
+        is_device.then(|| Node { name, major: major(stat.st_rdev), minor: minor(stat.st_rdev) })
+    };
+    names.into_iter().filter_map(node).collect()
+}
+
 impl Node {
     fn is(&self, found: &OwnedFd) -> bool {
         fstat(found).is_ok_and(|stat| {

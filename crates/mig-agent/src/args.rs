@@ -1,3 +1,4 @@
+mod extras;
 mod nvidias;
 
 use std::collections::BTreeSet;
@@ -15,6 +16,7 @@ use mig_model::{ResourceDomain, Strategy};
 use crate::config::ConfigArgs;
 use crate::health::HealthArgs;
 use crate::labels::NodeLabels;
+use extras::ExtraArgs;
 use nvidias::Nvidias;
 
 const EXIT_CODES: &str = "\
@@ -78,7 +80,6 @@ pub(crate) struct Args {
         env = "PASS_DEVICE_SPECS",
         value_name = "BOOL",
         num_args = 0..=1,
-        require_equals = true,
         default_value = "false",
         default_missing_value = "true",
         action = ArgAction::Set,
@@ -148,7 +149,6 @@ pub(crate) struct Args {
         env = "TIDY_NODE_STATUS",
         value_name = "BOOL",
         num_args = 0..=1,
-        require_equals = true,
         default_value = "false",
         default_missing_value = "true",
         action = ArgAction::Set,
@@ -190,6 +190,9 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     pub(crate) health: HealthArgs,
+
+    #[command(flatten)]
+    pub(crate) extras: ExtraArgs,
 
     #[command(flatten)]
     pub(crate) nvidias: Nvidias,
@@ -389,6 +392,13 @@ mod tests {
             "--log-level=loud",
             "--kubelet-rot=/",
             "--fallback-strategies=first",
+            "--node-label=",
+            "--node-label=nvidia.com/",
+            "--node-label=/config",
+            "--node-label=a/b/c",
+            "--node-label=Nvidia.com/config",
+            "--node-label=-config",
+            "--gds-enabled=perhaps",
         ] {
             let error = Args::try_parse_from(["mig-agent", bad]).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{bad}");
@@ -416,6 +426,9 @@ mod tests {
             (&["--pass-device-specs"], true),
             (&["--pass-device-specs=true"], true),
             (&["--pass-device-specs=0"], false),
+            // Theirs takes the word that follows for no value of the flag; here it is one.
+            (&["--pass-device-specs", "false"], false),
+            (&["--pass-device-specs", "--gds-enabled", "true"], true),
         ] {
             let args = Args::try_parse_from([&["mig-agent"], given].concat()).unwrap();
             assert_eq!(args.pass_device_specs, passes, "{given:?}");

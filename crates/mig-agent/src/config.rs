@@ -71,6 +71,10 @@ impl Chosen {
         };
         let list_strategies = plugin.device_list_strategy.map(|list| list.0);
         let id_strategy = plugin.device_id_strategy.map(|word| word.0);
+        let said = [flags.gdrcopy_enabled, flags.gds_enabled, flags.mofed_enabled];
+        let asked = args.extras.all().into_iter().zip(said);
+        let extras = asked.filter(|((_, field, here), file)| args.unless_given(field, *here, *file));
+        let extras = extras.map(|((extra, ..), _)| extra).collect();
         let container = ContainerSettings {
             list_strategies: args.unless_given(
                 "device_list_strategy",
@@ -85,6 +89,7 @@ impl Chosen {
                 args.cdi_annotation_prefix.clone(),
                 plugin.cdi_annotation_prefix.map(|word| word.0.0),
             ),
+            extras,
             preferred: args.preferred_allocation,
             shared: args.unless_given(
                 "shared_devices_allocation_policy",

@@ -109,7 +109,7 @@ async fn the_command_line_goes_before_the_file() {
     let node = Node::new("demo");
     let kubelet = node.kubelet().await;
     let file = node.path("config.yaml");
-    let text = "version: v1\nflags: {migStrategy: none, gdsEnabled: true, plugin: {deviceListStrategy: [volume-mounts]}}\n\
+    let text = "version: v1\nflags: {migStrategy: none, failOnInitError: true, plugin: {deviceListStrategy: [volume-mounts]}}\n\
                 resources: {mig: [{pattern: '3g.*', name: nvidia.com/large}]}\n";
     fs::write(&file, text).unwrap();
     let mut agent = node.agent(&["--config-file", file.to_str().unwrap(), "--mig-strategy=mixed"]);
@@ -117,5 +117,5 @@ async fn the_command_line_goes_before_the_file() {
     listed(&kubelet, G1, 9, 9).await;
     let pod = kubelet.admit(Pod::new("one").container("main", [("nvidia.com/large", 1)])).await.unwrap();
     assert_eq!(variable(&pod, "main", "NVIDIA_VISIBLE_DEVICES"), "/var/run/nvidia-container-devices");
-    agent.line("have no effect here: flags.gdsEnabled");
+    agent.line("have no effect here: flags.failOnInitError");
 }

@@ -48,6 +48,7 @@ async fn they_hold_and_change_while_slices_are_unhealthy() {
     let slices = node.uuids("1g.5gb");
     let mut agent = node.agent(&[&write(&node, &rules(&[(31, "unhealthy")], SLOW))]);
     listed(&kubelet, G1, 9, 9).await;
+    listed(&kubelet, G3, 1, 1).await;
     agent.ready(|status, _| status.contains("200"));
     kubelet.admit(Pod::new("train").container("main", [(G3, 1)])).await.unwrap();
     xid(&node, 31, &slices[0]);
@@ -170,8 +171,10 @@ async fn gpus_that_cannot_be_watched_are_offered_if_they_say_so_and_no_flag_does
     listed(&kubelet, G1, 9, 9).await;
     write(&node, "recovery: {state: 50ms}");
     listed(&kubelet, G1, 9, 0).await;
+    write(&node, "advertiseUnwatched: true\nrecovery: {state: 50ms}");
+    listed(&kubelet, G1, 9, 9).await;
     agent.kill();
-    write(&node, "advertiseUnwatched: true");
+    kubelet.wait_for(|now| now.get(G1).is_none_or(|resource| !resource.registered), DEADLINE).await.unwrap();
     let _agent = node.agent(&[&config, "--advertise-unwatched=false"]);
     listed(&kubelet, G1, 9, 0).await;
 }

@@ -227,6 +227,12 @@ fn alerts_fire_for_what_they_name_and_for_nothing_else() {
             serde_json::json!({ "severity": "warning" }),
         ),
         (
+            "MigConfigNotInForce",
+            r#"mig_agent_config_last_reload_successful{instance="agent"}"#,
+            good,
+            serde_json::json!({ "severity": "warning" }),
+        ),
+        (
             "MigPodResourcesUnreadable",
             r#"mig_agent_podresources_readable{instance="agent"}"#,
             good,

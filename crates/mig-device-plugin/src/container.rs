@@ -5,9 +5,11 @@ use std::path::PathBuf;
 
 use kubelet::deviceplugin::{CdiDevice, ContainerAllocateResponse, DeviceSpec, Mount};
 
+pub(crate) mod extra;
 pub(crate) mod gift;
 pub(crate) mod strategy;
 
+use extra::Extra;
 use gift::Offered;
 use strategy::{DeviceIdStrategy, DeviceListStrategy, PreferredAllocation, SharedAllocation};
 
@@ -34,6 +36,8 @@ pub struct ContainerSettings {
     pub pass_device_specs: bool,
     /// What stands before the name of a CDI annotation.
     pub cdi_annotation_prefix: String,
+    /// What goes with the GPUs.
+    pub extras: Vec<Extra>,
     /// Which devices the kubelet is advised to take.
     pub preferred: PreferredAllocation,
     /// Which shares of devices that are shared.
@@ -80,6 +84,7 @@ impl Default for ContainerSettings {
             visible_devices_env: vec!["CUDA_VISIBLE_DEVICES".to_owned(), NVIDIA.to_owned()],
             pass_device_specs: false,
             cdi_annotation_prefix: "cdi.k8s.io/".to_owned(),
+            extras: Vec::new(),
             preferred: PreferredAllocation::Packed,
             shared: SharedAllocation::Distributed,
             files: Files::default(),
@@ -171,6 +176,10 @@ impl ContainerSettings {
             if let Some(profile) = &device.profile {
                 by_profile.entry(profile.variable_suffix()).or_default().push(&device.uuid);
             }
+        }
+        // CDI's names say all there is to say, and NVIDIA's runtime would add the same a second time.
+        if !self.list_strategies.iter().all(|strategy| strategy.is_cdi()) {
+            variables.extend(self.extras.iter().map(|extra| (extra.variable().to_owned(), "enabled".to_owned())));
         }
         variables.extend(by_profile.into_iter().map(|(suffix, ids)| (format!("MIG_DEVICES_{suffix}"), ids.join(","))));
         variables

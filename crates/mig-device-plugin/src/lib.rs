@@ -28,6 +28,7 @@ mod service;
 mod status;
 mod usage;
 
+pub use container::extra::Extra;
 pub use container::strategy::{
     DeviceIdStrategy, DeviceListStrategy, PreferredAllocation, SharedAllocation, UnknownWord,
 };

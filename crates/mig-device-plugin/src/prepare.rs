@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use driver_files::{Driver, Majors, MigMinors, Node, NodeError, Root, provide};
+use driver_files::{Driver, Majors, MigMinors, Node, NodeError, Provided, Root, provide};
 use kubelet::causes;
 use kubelet::deviceplugin::DeviceSpec;
 use mig_model::{Device, Fault, Offers, ResourceName};
@@ -49,6 +49,13 @@ pub(crate) struct Prepare {
 struct OwnNodes {
     gpu: Node,
     capabilities: Vec<Node>,
+}
+
+/// What goes with the GPUs, as far as it is there.
+#[derive(Debug, Default)]
+struct Extras {
+    nodes: Vec<Node>,
+    files: Vec<Provided>,
 }
 
 impl Prepare {
@@ -139,13 +146,22 @@ impl Prepare {
             });
         }
         let common = common_nodes(&majors, dev.as_ref().ok());
+        let mut extras = Extras::default();
+        for extra in &settings.extras {
+            let nodes = dev.as_ref().map(|dev| extra.nodes(dev)).unwrap_or_default();
+            if nodes.is_empty() {
+                prepared.complaints.push(extra.lacks().to_owned());
+            }
+            extras.nodes.extend(nodes);
+            extras.files.extend(dev.as_ref().map(|dev| extra.files(dev)).unwrap_or_default());
+        }
         if settings.passes_nodes() {
             let dev = dev.as_ref().map_err(Clone::clone)?;
             let control = common.first().map_or(Ok(()), |control| provide(dev, control, None));
             control.map_err(|error| causes(&error))?;
             for ((_, device, nodes), own) in devices.iter_mut().zip(&own) {
                 let Some(own) = own else { continue };
-                match pass(dev, &common, own) {
+                match pass(dev, &common, own, &extras.nodes) {
                     Ok(specs) => *nodes = specs,
                     Err(error) => {
                         let why = causes(&error);
@@ -158,7 +174,7 @@ impl Prepare {
         }
         if settings.writes_cdi() {
             let all = devices.iter().zip(&own).map(|((_, device, _), own)| (device, own.as_ref()));
-            self.write_spec(files, all, &common, version, may_drop, prepared)?;
+            self.write_spec(files, all, (&common, extras), version, may_drop, prepared)?;
         }
         Ok(())
     }
@@ -169,7 +185,7 @@ impl Prepare {
         &self,
         files: &Files,
         devices: impl Iterator<Item = (&'d Device, Option<&'d OwnNodes>)>,
-        common: &[Node],
+        (common, extras): (&[Node], Extras),
         version: &str,
         may_drop: impl Fn(&str) -> bool,
         prepared: &mut Prepared,
@@ -197,7 +213,9 @@ impl Prepare {
             }
         }
         let driver = Driver::find(&files.driver_root_here, &files.driver_root, version);
-        let driver = driver.map_err(|error| causes(&error))?;
+        let mut driver = driver.map_err(|error| causes(&error))?;
+        driver.files.extend(extras.files);
+        let common = [common, &extras.nodes].concat();
         for (name, device) in before.iter().filter(|(name, _)| !present.contains(name)) {
             // The ids of old drivers are not names, so nobody can be asked about them.
             if name.contains('_') || !may_drop(name) {
@@ -206,7 +224,7 @@ impl Prepare {
             }
         }
         // A file that could not be written is still what containers are given by.
-        let spec = Spec::new(next.clone(), common, &driver);
+        let spec = Spec::new(next.clone(), &common, &driver);
         let changed = store::write(&files.cdi_dir, &spec).map_err(|error| causes(&error))?;
         if changed {
             tracing::info!(directory = %files.cdi_dir.display(), devices = next.len(), files = driver.files.len(), "the CDI spec has changed");
@@ -288,12 +306,12 @@ fn common_nodes(majors: &Majors, dev: Option<&Root>) -> Vec<Node> {
 }
 
 /// The nodes as the kubelet passes them on: all have to be there, or the container does not start.
-fn pass(dev: &Root, common: &[Node], own: &OwnNodes) -> Result<Vec<DeviceSpec>, NodeError> {
+fn pass(dev: &Root, common: &[Node], own: &OwnNodes, extras: &[Node]) -> Result<Vec<DeviceSpec>, NodeError> {
     provide(dev, &own.gpu, None)?;
     own.capabilities.iter().try_for_each(|node| provide(dev, node, Some(CAPABILITY_MODE)))?;
     let (control, optional) = common.split_at(common.len().min(1));
     let present = optional.iter().filter(|node| provide(dev, node, None).is_ok());
-    let nodes = control.iter().chain(present).chain([&own.gpu]).chain(&own.capabilities);
+    let nodes = control.iter().chain(present).chain([&own.gpu]).chain(&own.capabilities).chain(extras);
     let spec = |node: &Node| DeviceSpec {
         container_path: format!("/dev/{}", node.name),
         host_path: dev.node().join("dev").join(&node.name).display().to_string(),

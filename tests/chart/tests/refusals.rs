@@ -5,7 +5,7 @@
 use chart::{Refusal, assert_snapshot, helms};
 
 /// Arguments of `helm template`, one refusal each.
-const BY_SENTENCE: [&[&str]; 57] = [
+const BY_SENTENCE: [&[&str]; 54] = [
     &["--set-string", "config.name=mine,config.map.default=version: v1"],
     &["--set-string", "config.default=large,config.map.small=version: v1"],
     &["--set", "config.default=large"],
@@ -19,11 +19,7 @@ const BY_SENTENCE: [&[&str]; 57] = [
     &["--set", "mps.enableHostPID=false"],
     &["--set", "cdi.nvidiaHookPath=/usr/bin/nvidia-cdi-hook"],
     &["--set", "cdi.featureFlags=x"],
-    &["--set", "gdrcopyEnabled=true"],
-    &["--set", "gdsEnabled=true"],
-    &["--set", "mofedEnabled=true"],
     &["--set", "deviceDiscoveryStrategy=tegra"],
-    &["--set", "failOnInitError=true"],
     &["--set", "logVerbosity=4"],
     &["--set", "devicePlugin.enabled=false"],
     &["--set", "enabled=false"],
@@ -60,12 +56,13 @@ const BY_SENTENCE: [&[&str]; 57] = [
     &["--set", "extraEnv[0].name=RESOURCE_DOMAIN,extraEnv[0].value=nvidia.com"],
     &["--set", "devicePlugin.containers.main.env[0].name=NODE_LABELS,devicePlugin.containers.main.env[0].value=node"],
     &["--set", "extraArgs={--resource-domain=nvidia.com}"],
+    &["--set", "extraArgs={--gds-enabled}"],
     &["--set", "extraArgs={--listen,0.0.0.0:9999}"],
     &["--set", "httpAddress=127.0.0.1"],
     &["--set", "httpAddress=[::1]"],
     &["--set", "privileged=true,securityContext.privileged=false"],
     // Several at once are all said at once.
-    &["--set", "gfd.enabled=true,failOnInitError=true,createDeviceNodes=true"],
+    &["--set", "gfd.enabled=true,logVerbosity=4,createDeviceNodes=true"],
 ];
 
 /// The same, found by the schema.

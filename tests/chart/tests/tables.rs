@@ -85,13 +85,15 @@ fn the_agent_knows_each_variable_that_the_chart_sets() {
         let names = agent.lines().filter_map(|line| line.strip_prefix("            - name: "));
         seen.extend(names.filter(|name| name.chars().all(|c| c.is_ascii_uppercase() || c == '_')).map(str::to_owned));
     }
-    // NVIDIA's runtime reads these, and tests/chart/values/changed.yaml adds the last two.
+    // NVIDIA's runtime reads these, and tests/chart/values/changed.yaml adds what follows.
     for others in [
         "NVIDIA_VISIBLE_DEVICES",
         "NVIDIA_DRIVER_CAPABILITIES",
         "NVIDIA_MIG_MONITOR_DEVICES",
         "RUST_BACKTRACE",
         "NODE_IP",
+        // The agent takes it, does nothing and says so, which its help does not mention.
+        "FAIL_ON_INIT_ERROR",
     ] {
         assert!(seen.remove(others), "{others}");
     }

@@ -31,7 +31,7 @@ use Takes::{Switch, Text};
 const NO_HOOKS: &str = "no hook is in the CDI specification here";
 const NO_PROGRAM: &str = "no program is called in containers here";
 
-const ALL: [Setting; 14] = [
+const ALL: [Setting; 11] = [
     Setting {
         flag: "fail-on-init-error",
         variable: "FAIL_ON_INIT_ERROR",
@@ -43,24 +43,6 @@ const ALL: [Setting; 14] = [
         variable: "RESTART_ON_DEVICE_UNHEALTHY",
         takes: Switch,
         answer: NoEffect("a device that is well again is Healthy again without a restart"),
-    },
-    Setting {
-        flag: "gdrcopy-enabled",
-        variable: "GDRCOPY_ENABLED",
-        takes: Switch,
-        answer: NoEffect("containers get no NVIDIA_GDRCOPY; set NVIDIA_GDRCOPY=enabled in the pod"),
-    },
-    Setting {
-        flag: "gds-enabled",
-        variable: "GDS_ENABLED",
-        takes: Switch,
-        answer: NoEffect("containers get no NVIDIA_GDS; set NVIDIA_GDS=enabled in the pod"),
-    },
-    Setting {
-        flag: "mofed-enabled",
-        variable: "MOFED_ENABLED",
-        takes: Switch,
-        answer: NoEffect("containers get no NVIDIA_MOFED; set NVIDIA_MOFED=enabled in the pod"),
     },
     Setting {
         flag: "use-node-feature-api",
@@ -125,7 +107,6 @@ impl Setting {
             Switch => argument
                 .value_name("BOOL")
                 .num_args(0..=1)
-                .require_equals(true)
                 .default_missing_value("true")
                 .value_parser(BoolishValueParser::new()),
             Text(_) => argument,

@@ -16,7 +16,13 @@ pub(crate) struct ConfigArgs {
     pub(crate) config_file_srcdir: Option<PathBuf>,
 
     /// Which label that is
-    #[arg(long, env = "NODE_LABEL", value_name = "LABEL", default_value = "nvidia.com/device-plugin.config")]
+    #[arg(
+        long,
+        env = "NODE_LABEL",
+        value_name = "LABEL",
+        default_value = "nvidia.com/device-plugin.config",
+        value_parser = label_key
+    )]
     pub(crate) node_label: String,
 
     /// The file in the folder that counts for a node without the label
@@ -33,4 +39,24 @@ pub(crate) struct ConfigArgs {
         default_value = "named,single"
     )]
     pub(crate) fallback_strategies: Vec<Fallback>,
+}
+
+/// A key that a label can have.
+fn label_key(text: &str) -> Result<String, String> {
+    let (domain, name) = text.split_once('/').map_or((None, text), |(domain, name)| (Some(domain), name));
+    let part = |part: &str, more: &[u8]| {
+        let inner = part.bytes().all(|b| b.is_ascii_alphanumeric() || more.contains(&b));
+        let alphanumeric = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_alphanumeric());
+        inner && part.len() <= 63 && alphanumeric(part.bytes().next()) && alphanumeric(part.bytes().last())
+    };
+    let is_domain = |text: &str| {
+        text.len() <= 253
+            && text.split('.').all(|label| part(label, b"-"))
+            && !text.bytes().any(|b| b.is_ascii_uppercase())
+    };
+    if !domain.is_none_or(is_domain) || !part(name, b"-_.") {
+        return Err("expected a label's key, such as nvidia.com/device-plugin.config; leave the flag out for that one"
+            .to_owned());
+    }
+    Ok(text.to_owned())
 }

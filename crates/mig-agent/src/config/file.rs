@@ -68,9 +68,6 @@ pub(crate) fn without_effect(file: &File) -> Vec<&'static str> {
     let plugin = plugin.clone().unwrap_or_default();
     let on = |flag: Option<bool>| flag == Some(true);
     let all = [
-        ("flags.gdrcopyEnabled", on(flags.gdrcopy_enabled)),
-        ("flags.gdsEnabled", on(flags.gds_enabled)),
-        ("flags.mofedEnabled", on(flags.mofed_enabled)),
         ("flags.failOnInitError", on(flags.fail_on_init_error)),
         ("flags.restartOnDeviceUnhealthy", on(flags.restart_on_device_unhealthy)),
         ("flags.useNodeFeatureAPI", on(flags.use_node_feature_api)),

@@ -15,7 +15,6 @@ pub(crate) struct HealthArgs {
         env = "ADVERTISE_UNWATCHED",
         value_name = "BOOL",
         num_args = 0..=1,
-        require_equals = true,
         default_value = "false",
         default_missing_value = "true",
         action = ArgAction::Set,
