@@ -96,10 +96,7 @@ pub(crate) async fn watch_over(
         } else {
             marked.send_if_modified(|marked| std::mem::replace(&mut marked.driver, view.driver.clone()) != view.driver);
         }
-        if rules.is_some() {
-            // Before, what an earlier agent wrote down is not taken up.
-            keep(&records, &monitor);
-        }
+        keep(&records, &monitor, before.as_ref());
         in_force.send_if_modified(|in_force| {
             let changed = *in_force != rules;
             *in_force = rules;
@@ -162,8 +159,12 @@ fn publish(
     teller.tell(&changes, &inventory, driver);
 }
 
-fn keep(records: &watch::Sender<Record>, monitor: &Monitor) {
-    let record = monitor.record();
+/// `before` is what an earlier agent wrote down, until it is taken up.
+fn keep(records: &watch::Sender<Record>, monitor: &Monitor, before: Option<&Record>) {
+    let record = match before {
+        None => monitor.record(),
+        Some(before) => monitor.record().beside(before),
+    };
     records.send_if_modified(|kept| {
         let changed = *kept != record;
         *kept = record;

@@ -113,9 +113,12 @@ async fn what_they_made_unhealthy_is_so_after_a_restart() {
     listed(&kubelet, G1, 9, 9).await;
     xid(&node, 31, &slices[0]);
     becomes(&kubelet, &[&slices[0]]).await;
-    while !fs::read_to_string(node.path("run/health.json")).unwrap_or_default().contains(&slices[0]) {
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
+    let written = |uuid: &str| {
+        while !fs::read_to_string(node.path("run/health.json")).unwrap_or_default().contains(uuid) {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    };
+    written(&slices[0]);
     agent.kill();
     kubelet.wait_for(|now| now.get(G1).is_none_or(|resource| resource.allocatable == 0), DEADLINE).await.unwrap();
     // At first there is none that could be used.
@@ -124,9 +127,15 @@ async fn what_they_made_unhealthy_is_so_after_a_restart() {
     let since = kubelet.events().len();
     let mut agent = node.agent(&[&config]);
     agent.ready(|status, body| status.contains("503") && body.contains("configuration: "));
+    // What happens meanwhile is written down beside what was.
+    xid(&node, 94, &slices[1]);
+    written(&slices[1]);
+    agent.kill();
+    let mut agent = node.agent(&[&config]);
+    agent.ready(|status, body| status.contains("503") && body.contains("configuration: "));
     fs::write(node.path("config.yaml"), good).unwrap();
-    listed(&kubelet, G1, 9, 8).await;
-    becomes(&kubelet, &[&slices[0]]).await;
+    listed(&kubelet, G1, 9, 7).await;
+    becomes(&kubelet, &[&slices[0], &slices[1]]).await;
     let was_offered = |event: kubelet_sim::Event| matches!(event.what, What::List { healthy: 9, .. });
     assert!(!kubelet.events_since(since).into_iter().any(was_offered), "at no time was it offered as well");
 }

@@ -429,7 +429,8 @@ impl Monitor {
             cause.since = moment(held.since_ms);
             cause.returns = held.returns;
             cause.over = held.ended_ms.map(moment);
-            self.causes.insert(key, cause);
+            // What has happened since is newer.
+            self.causes.entry(key).or_insert(cause);
         }
         self.settle(now);
     }

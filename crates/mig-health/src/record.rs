@@ -22,6 +22,21 @@ pub struct Record {
     pub uncorrectable_errors: BTreeMap<String, u64>,
 }
 
+impl Record {
+    /// With what an earlier process wrote down and nobody has taken up yet.
+    #[must_use]
+    pub fn beside(mut self, earlier: &Self) -> Self {
+        let is_known = |held: &&Held| {
+            self.faults.iter().any(|own| (&own.gpu, &own.slice, own.xid) == (&held.gpu, &held.slice, held.xid))
+        };
+        let others: Vec<Held> = earlier.faults.iter().filter(|held| !is_known(held)).cloned().collect();
+        self.faults.extend(others);
+        // What has risen since is not known to anybody.
+        self.uncorrectable_errors.extend(earlier.uncorrectable_errors.clone());
+        self
+    }
+}
+
 /// One event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
