@@ -154,7 +154,7 @@ worker:
 {{- $why = append $why "metrics.prometheusRule.enabled: the cluster has no PrometheusRule. Install the Prometheus operator first." }}
 {{- end }}
 {{- if and $modes.config (not $modes.labelsNode) (not (.Values.serviceAccount).create) (not (.Values.serviceAccount).name) }}
-{{- $why = append $why "config: the namespace's default account would get the right to watch nodes. Set serviceAccount.create=true, or name an account in serviceAccount.name." }}
+{{- $why = append $why "config: the namespace's default account would get the right to read nodes. Set serviceAccount.create=true, or name an account in serviceAccount.name." }}
 {{- end }}
 {{- if and $modes.labelsNode (not (.Values.serviceAccount).create) (not (.Values.serviceAccount).name) }}
 {{- $why = append $why "nodeLabels=node: the namespace's default account would get the right to change nodes. Set serviceAccount.create=true, or name an account in serviceAccount.name." }}

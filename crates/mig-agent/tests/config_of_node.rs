@@ -58,6 +58,11 @@ async fn the_nodes_label_names_its_configuration() {
     listed(&kubelet, G1, 10, 8).await;
     kubelet.delete("train").await;
     offered(&kubelet, 9).await;
+    assert!(
+        !agent.log().contains("unable to watch"),
+        "it is watched, and not asked for again and again:\n{}",
+        agent.log()
+    );
 }
 
 #[tokio::test]
@@ -87,7 +92,7 @@ async fn before_the_label_is_known_nothing_is_offered_and_the_agent_says_why() {
     server.becomes(Mood::Forbids);
     let kubelet = node.kubelet().await;
     let mut agent = choosing(&node, &server, &[]);
-    let body = agent.ready(|status, body| status.contains("503") && body.contains("watch on nodes"));
+    let body = agent.ready(|status, body| status.contains("503") && body.contains("get and watch on nodes"));
     assert!(body.contains("configuration: "), "{body}");
     assert!(kubelet.resources().is_empty());
     server.becomes(Mood::Obliges);

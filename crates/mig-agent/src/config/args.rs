@@ -11,7 +11,7 @@ pub(crate) struct ConfigArgs {
     pub(crate) config_file: Option<PathBuf>,
 
     /// A folder of such files, as a ConfigMap is mounted: the one counts that the own Node's label names. Needs
-    /// --node-name, and the right to watch nodes
+    /// --node-name, and the rights to get and watch nodes
     #[arg(long, env = "CONFIG_FILE_SRCDIR", value_name = "DIR", conflicts_with = "config_file")]
     pub(crate) config_file_srcdir: Option<PathBuf>,
 

@@ -1,11 +1,12 @@
 //! The label of the own Node that names its configuration. It is watched: a change is seen when it is made, and costs the
-//! API server nothing meanwhile. The right to watch nodes is all it takes: a watch begins with what there is.
+//! API server nothing meanwhile. It takes the rights to get and to watch nodes.
 
 use std::pin::pin;
 use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
 use kube::api::{PartialObjectMeta, WatchEvent, WatchParams};
 use tokio::sync::watch;
@@ -84,28 +85,31 @@ pub(crate) async fn follow(node: String, label: String, found: watch::Sender<Lab
 /// Until the API server ends it.
 async fn watch_node(node: &str, mut tell: impl FnMut(Option<&str>), label: &str) -> Result<(), Trouble> {
     let api: Api<Node> = Api::all(client().await?);
-    let refused =
-        |error: &kube::Error| Trouble::of(error, "its service account needs watch on nodes; see docs/settings.md");
+    let refused = |error: &kube::Error| {
+        Trouble::of(error, "its service account needs get and watch on nodes; see docs/settings.md")
+    };
+    let mut told = |metadata: &ObjectMeta| {
+        tell(metadata.labels.as_ref().and_then(|labels| labels.get(label)).map(String::as_str));
+    };
+    // A watch alone could begin with what there is, but API servers whose etcd is before 3.4.31 or 3.5.13 refuse that.
+    let found = timeout(PATIENCE, api.get_metadata_opt(node)).await.map_err(|_| hung())?;
+    let Some(found) = found.map_err(|error| refused(&error))? else {
+        let message = format!("the API server shows no Node {node} (--node-name must be the Node's own name)");
+        return Err(Trouble { kind: "NoSuchNode", message });
+    };
+    told(&found.metadata);
+    let version = found.metadata.resource_version.unwrap_or_default();
     let wanted = WatchParams::default().fields(&format!("metadata.name={node}")).timeout(WATCH);
-    let begun = timeout(PATIENCE, api.watch_metadata(&wanted, "0")).await.map_err(|_| hung())?;
+    let begun = timeout(PATIENCE, api.watch_metadata(&wanted, &version)).await.map_err(|_| hung())?;
     let mut events = pin!(begun.map_err(|error| refused(&error))?);
-    let mut patience = PATIENCE;
     loop {
-        let event = match timeout(patience, events.next()).await {
+        let event = match timeout(SILENCE, events.next()).await {
             Ok(Some(event)) => event.map_err(|error| refused(&error))?,
-            Ok(None) => return Ok(()),
-            Err(_) if patience == PATIENCE => {
-                let message = format!("the API server shows no Node {node} (--node-name must be the Node's own name)");
-                return Err(Trouble { kind: "NoSuchNode", message });
-            }
-            Err(_) => return Ok(()),
+            Ok(None) | Err(_) => return Ok(()),
         };
         match event {
             WatchEvent::Added(PartialObjectMeta { metadata, .. })
-            | WatchEvent::Modified(PartialObjectMeta { metadata, .. }) => {
-                patience = SILENCE;
-                tell(metadata.labels.as_ref().and_then(|labels| labels.get(label)).map(String::as_str));
-            }
+            | WatchEvent::Modified(PartialObjectMeta { metadata, .. }) => told(&metadata),
             // A Node that is made anew is told again.
             WatchEvent::Deleted(_) | WatchEvent::Bookmark(_) => {}
             // Too old to go on from: another watch begins with what there is.

@@ -185,6 +185,11 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>) {
             {
                 failure(406, "NotAcceptable", "only metadata is to be had here", &json!([]))
             }
+            // Who watches from nowhere asks for a list as well, which a server with an old etcd cannot give in a watch.
+            Mood::Obliges if target.contains("watch=") && target.ends_with("resourceVersion=0") => {
+                let message = "a watch stream was requested by the client but the required storage feature RequestWatchProgress is disabled";
+                failure(500, "InternalError", message, &json!([]))
+            }
             Mood::Obliges if target.contains("watch=") => {
                 watch(&mut stream, state, target);
                 return;
