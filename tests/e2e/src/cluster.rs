@@ -227,6 +227,26 @@ impl Cluster {
         .await
     }
 
+    /// What the agent has said since its start.
+    ///
+    /// # Errors
+    /// When nobody can read it.
+    pub fn agent_log(&self) -> Result<String> {
+        crate::command::succeed("kubectl --namespace mig-agent logs daemonset/mig-agent --tail=-1")
+    }
+
+    /// Waits until the agent's log says this.
+    ///
+    /// # Errors
+    /// When it does not in time.
+    pub async fn agent_says(&self, words: &str) -> Result<()> {
+        wait_for(&format!("the agent to say '{words}'"), SETTLED, async || {
+            let log = self.agent_log()?;
+            Ok(if log.contains(words) { Look::Found(()) } else { Look::Instead(log) })
+        })
+        .await
+    }
+
     /// Deletes the agent's pod, and waits until another one is ready and the resources are back.
     ///
     /// # Errors

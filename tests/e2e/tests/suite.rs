@@ -13,6 +13,8 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 mod cdi;
 #[path = "suite/chart.rs"]
 mod chart;
+#[path = "suite/config.rs"]
+mod config;
 #[path = "suite/death.rs"]
 mod death;
 #[path = "suite/labels.rs"]
@@ -29,11 +31,18 @@ macro_rules! trials {
 use trials;
 
 fn main() -> ExitCode {
-    let trials =
-        [slices::trials(), security::trials(), labels::trials(), death::trials(), cdi::trials(), chart::trials()]
-            .into_iter()
-            .flatten()
-            .collect();
+    let trials = [
+        slices::trials(),
+        security::trials(),
+        labels::trials(),
+        death::trials(),
+        cdi::trials(),
+        chart::trials(),
+        config::trials(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
