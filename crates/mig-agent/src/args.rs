@@ -361,6 +361,11 @@ mod tests {
         assert!(error.to_string().contains("--node-name") && error.to_string().contains("spec.nodeName"), "{error}");
         let error = args(&["--config-file-srcdir=/configs"]).unwrap_err();
         assert!(error.to_string().contains("--config-file-srcdir needs --node-name"), "{error}");
+        let error = args(&["--tidy-node-status"]).unwrap_err();
+        assert!(
+            error.exit_code() == 2 && error.to_string().contains("--tidy-node-status needs --node-name"),
+            "{error}"
+        );
         assert_eq!(args(&["--node-labels=node", "--node-name=a.b-1"]).unwrap().node_name.as_deref(), Some("a.b-1"));
         assert_eq!(args(&[]).unwrap().node_labels, NodeLabels::FeatureFile);
     }

@@ -41,8 +41,11 @@ pub fn flags(program: &str) -> BTreeMap<String, String> {
     let mut last = None;
     for line in answer(program, &["--help"]).lines() {
         // `  -o, --output <FORMAT>`, `      --pass-device-specs[=<BOOL>]`
+        let text = line.trim_start();
+        // What a flag is for is further in, and may begin a line with another's name.
+        let is_flag = line.len() - text.len() <= 6;
         let written =
-            line.trim_start().split_once("--").filter(|(short, _)| short.is_empty() || short.starts_with('-'));
+            text.split_once("--").filter(|(short, _)| is_flag && (short.is_empty() || short.starts_with('-')));
         if let Some((_, rest)) = written {
             let name: String = rest.chars().take_while(|c| c.is_ascii_lowercase() || *c == '-').collect();
             last = (!["help", "version"].contains(&name.as_str())).then(|| format!("--{name}"));
