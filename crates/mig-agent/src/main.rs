@@ -3,6 +3,7 @@
 mod args;
 mod cluster;
 mod config;
+mod given_out;
 mod health;
 mod http;
 mod known;
@@ -13,6 +14,7 @@ mod offers;
 mod page;
 mod run;
 mod slices;
+mod state_file;
 mod telemetry;
 mod tidy;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow, bail};
 use kubelet::KubeletPaths;
-use mig_device_plugin::Status;
+use mig_device_plugin::{GivenOut, Status};
 use rustix::system::uname;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -15,10 +15,12 @@ use tokio_util::sync::CancellationToken;
 use crate::args::Args;
 use crate::config::label::{self, Label};
 use crate::config::{self, Chosen};
+use crate::given_out::Notes;
 use crate::health::{self, Rules, Store, Tally};
 use crate::known::Known;
 use crate::labels::{self, Destination, NodeLabels};
 use crate::metrics::Metrics;
+use crate::state_file::Life;
 use crate::{http, listener, offers, tidy};
 
 /// Runs until a signal comes or a part fails.
@@ -39,19 +41,27 @@ pub(crate) fn to_the_end(args: &Args) -> anyhow::Result<()> {
     // One thread is enough for a kubelet, and no slower than many.
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("unable to start the runtime")?;
+    let life = Life::new(&args.proc_root, &args.kubelet_root);
+    let notes = Notes::open(&args.health.state_dir, life.clone());
     let watched = health::Settings {
         policy: rules.policy.clone(),
         deadline: args.nvml_deadline,
-        store: Store::open(&args.health.state_dir, &args.proc_root, &args.kubelet_root),
+        store: Store::open(&args.health.state_dir, life),
         tally: Tally::default(),
         readings: timed.clone(),
     };
-    let outcome = runtime.block_on(serve(args, feed, watched, rules));
+    let outcome = runtime.block_on(serve(args, feed, watched, notes, rules));
     runtime.shutdown_background();
     outcome
 }
 
-async fn serve(args: &Args, feed: mig_nvml::Feed, watched: health::Settings, rules: Rules) -> anyhow::Result<()> {
+async fn serve(
+    args: &Args,
+    feed: mig_nvml::Feed,
+    watched: health::Settings,
+    (notes, before): (Notes, Vec<GivenOut>),
+    rules: Rules,
+) -> anyhow::Result<()> {
     let stop = stop_on_signals()?;
     let listener = TcpListener::bind(args.listen)
         .await
@@ -85,13 +95,18 @@ async fn serve(args: &Args, feed: mig_nvml::Feed, watched: health::Settings, rul
     let (standing, labels) = watch::channel(labels::Standing::default());
     let labels = labelling.is_some().then_some(labels);
     let known = Known { views, offers: offers.clone(), config: configured, status: Arc::clone(&status), labels };
+    // Stays open to the end, so that it is not this part that ends first when serving fails.
+    let (note, noted) = watch::channel(Vec::new());
     let settings = mig_device_plugin::Settings {
         paths: KubeletPaths::new(&args.kubelet_root),
         domain: args.resource_domain.clone(),
         settle: args.settle_time,
         retire: args.tidy_node_status.then_some(args.settle_time),
         metrics: counted.clone(),
+        before,
+        given_out: note.clone(),
     };
+    parts.spawn(named("the notes of what is given out", notes.keep(noted)));
     let fleet = mig_device_plugin::run(settings, offers, inventory, Arc::clone(&status), stop.clone());
     let mut fleet = tokio::spawn(fleet);
 

@@ -112,7 +112,7 @@ pub(crate) fn of(
             instance_profile: String::new(),
             resource: None,
             state: State::LeftOut,
-            usage: used_whole(gpu, pods),
+            usage: used_whole(gpu, &listed, pods),
         };
         let lines = listed.remove(gpu.uuid.as_str()).unwrap_or_default();
         slices.extend(lines.into_iter().map(|line| offered(&whole, line)));
@@ -158,10 +158,14 @@ fn offered(slice: &Slice, (resource, listed): (&ResourceName, &Listed)) -> Slice
     Slice { resource: Some(resource.clone()), state, ..slice.clone() }
 }
 
-/// Whoever has a part of a GPU uses it.
-fn used_whole(gpu: &Gpu, pods: &dyn Fn(&str) -> Pods) -> Use {
+/// Whoever has a part of a GPU uses it, and be it one that is no more.
+fn used_whole(gpu: &Gpu, listed: &Lines<'_>, pods: &dyn Fn(&str) -> Pods) -> Use {
     let parts = gpu.instances.iter().flat_map(|instance| &instance.compute_instances);
-    let held = parts.map(|part| pods(part.uuid.as_str())).fold(pods(gpu.uuid.as_str()), Pods::and);
+    let is_of_it =
+        |lines: &[(&ResourceName, &Listed)]| lines.iter().any(|(_, line)| line.device.gpu == gpu.uuid.as_str());
+    let others = listed.iter().filter(|(_, lines)| is_of_it(lines)).map(|(uuid, _)| *uuid);
+    let all = parts.map(|part| part.uuid.as_str()).chain(others);
+    let held = all.map(pods).fold(pods(gpu.uuid.as_str()), Pods::and);
     Use::of(held, gpu.running(None))
 }
 

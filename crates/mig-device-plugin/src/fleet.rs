@@ -19,7 +19,7 @@ use crate::outlet::Outlet;
 use crate::prepare::{Prepare, Prepared};
 use crate::server::{Serving, keep_registered};
 use crate::status::Status;
-use crate::usage::Usage;
+use crate::usage::{GivenOut, Usage};
 
 /// What is offered at one moment, and what containers get of it: one snapshot, so that no Allocate sees half of two
 /// configurations.
@@ -45,6 +45,10 @@ pub struct Settings {
     pub retire: Option<Duration>,
     /// Where requests and registrations are counted and timed.
     pub metrics: Metrics,
+    /// What an earlier agent has given out.
+    pub before: Vec<GivenOut>,
+    /// Takes what the agent that comes after this one will have to know of that.
+    pub given_out: watch::Sender<Vec<GivenOut>>,
 }
 
 /// Serves what is offered until told to stop, or until the kubelet can't be reached any more; then every stream has ended
@@ -60,7 +64,8 @@ pub async fn run(
     let (sender, directory) = watch::channel(DirectoryState { kubelet: None, changes: 0 });
     let mut directory_watch = tokio::spawn(watch_directory(settings.paths.clone(), sender));
     background.spawn(tell_of_the_kubelet(directory.clone(), settings.paths.clone()));
-    let usage = Arc::new(Usage::new(settings.domain.clone(), settings.settle, inventory));
+    let (before, given_out) = (settings.before.clone(), settings.given_out.clone());
+    let usage = Arc::new(Usage::new(settings.domain.clone(), settings.settle, inventory, before, given_out));
     background.spawn(meet_kubelets(directory.clone(), Arc::clone(&usage)));
     let mut readings = usage.subscribe();
     let (sender, mut prepared) = watch::channel(None);
@@ -167,6 +172,7 @@ impl Fleet {
     /// more keeps its server, with an empty list in the end: it may come back.
     fn update(&mut self, prepared: &Prepared) {
         self.usage.ground.update(prepared);
+        self.usage.locate();
         let held = self.usage.held_resources();
         let offered =
             prepared.resources.iter().filter(|(_, devices)| !devices.is_empty()).map(|(resource, _)| resource);

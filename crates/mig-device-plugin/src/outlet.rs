@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use mig_model::{Device, Fault, Pods, ResourceName};
+use mig_model::{Device, Fault, Pods, ResourceName, uuid_of};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -15,8 +15,7 @@ use crate::roster::{Entry, Roster};
 use crate::usage::Usage;
 
 const HELD: &str = "HeldElsewhere";
-const HELD_ELSEWHERE: &str =
-    "a pod holds it under another name or as another share, from before the configuration was changed";
+const HELD_ELSEWHERE: &str = "a pod holds it, the whole of it or a part of it under another name or as another share, from before the configuration or the MIG mode was changed";
 
 pub(crate) struct Outlet {
     pub(crate) resource: ResourceName,
@@ -106,16 +105,20 @@ impl Outlet {
         let was_held = |device: &Device| {
             let fault = before.find(&device.id).and_then(|(_, entry)| entry.device().fault.as_ref());
             let held = fault.is_some_and(|fault| fault.kind == HELD);
-            held && !self.usage.is_let_go(&self.resource, &own, &device.uuid)
+            held && !self.usage.is_let_go(&self.resource, &own, device)
         };
         let devices = offered.iter_mut().map(|offered| &mut offered.device);
-        for device in devices.filter(|device| elsewhere.contains(&device.uuid) || was_held(device)) {
+        for device in devices.filter(|device| elsewhere.has(device) || was_held(device)) {
             device.fault = Some(Fault { kind: HELD, message: HELD_ELSEWHERE.to_owned() });
             waits = true;
         }
         let quiet = activity.in_flight == 0 && activity.last_end.is_none_or(|end| end.elapsed() >= self.settle);
         let may_drop = |device: &Device| quiet && self.usage.is_abandoned(device);
-        let next = self.roster.borrow().next(&activity.container, &offered, held.iter().map(String::as_str), may_drop);
+        let held = held.into_iter().map(|id| {
+            let (uuid, gpu) = (uuid_of(&id).to_owned(), self.usage.gpu_of(&id));
+            Device { id, uuid, gpu, ..Device::default() }
+        });
+        let next = self.roster.borrow().next(&activity.container, &offered, held, may_drop);
         waits |= next.has_gone();
         let changed = self.roster.send_if_modified(|roster| {
             let changed = **roster != next;
@@ -146,12 +149,11 @@ impl Drop for InFlight<'_> {
 mod tests {
     use super::*;
     use crate::roster::tests::device;
-    use crate::usage::tests::nothing_runs;
 
     #[tokio::test(start_paused = true)]
     async fn the_list_does_not_shrink_while_an_allocate_is_in_flight_nor_soon_after() {
         let settle = Duration::from_secs(5);
-        let usage = Arc::new(Usage::new(mig_model::ResourceDomain::default(), settle, nothing_runs()));
+        let usage = Arc::new(Usage::of_test(settle));
         let resource = ResourceName::gpu(&mig_model::ResourceDomain::default());
         let meter = crate::metrics::Metrics::default().of(&resource);
         let outlet = Outlet::new(resource, Arc::clone(&usage), settle, meter);

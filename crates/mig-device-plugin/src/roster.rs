@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use kubelet::deviceplugin::{Device as WireDevice, ListAndWatchResponse, NumaNode, TopologyInfo};
-use mig_model::{Device, uuid_of};
+use mig_model::Device;
 
 use crate::container::ContainerSettings;
 use crate::container::gift::Offered;
@@ -44,11 +44,11 @@ impl Entry {
 impl Roster {
     /// The next list: what is offered now, then what was listed before, or is held by a pod, and is offered no more,
     /// less what `may_drop` lets go.
-    pub(crate) fn next<'a>(
+    pub(crate) fn next(
         &self,
         container: &Arc<ContainerSettings>,
         offered: &[Offered],
-        held: impl Iterator<Item = &'a str>,
+        held: impl Iterator<Item = Device>,
         may_drop: impl Fn(&Device) -> bool,
     ) -> Self {
         let mut next = Self { container: Arc::clone(container), ..Self::default() };
@@ -63,8 +63,7 @@ impl Roster {
             }
         }
         // Given out before this agent started, and vanished since.
-        for id in held {
-            let device = Device { id: id.to_owned(), uuid: uuid_of(id).to_owned(), ..Device::default() };
+        for device in held {
             next.add(Entry { offered: Offered { device, ..Offered::default() }, gone: true });
         }
         next
@@ -110,6 +109,8 @@ impl Roster {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use mig_model::uuid_of;
+
     use super::*;
     use crate::container::gift::Gift;
     use crate::container::strategy::DeviceIdStrategy;
@@ -160,7 +161,7 @@ pub(crate) mod tests {
 
     #[test]
     fn what_a_pod_held_before_this_agent_started_is_listed() {
-        let held = ["MIG-old", "MIG-a"];
+        let held = ["MIG-old", "MIG-a"].map(|id| device(id, "GPU-0").device);
         let first = Roster::default().next(&Arc::default(), &[device("MIG-a", "GPU-0")], held.into_iter(), |_| true);
         assert_eq!(listed(&first), [line("MIG-a", "Healthy"), line("MIG-old", "Unhealthy")]);
     }

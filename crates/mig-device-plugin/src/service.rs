@@ -125,14 +125,14 @@ impl DevicePlugin for PluginService {
         // From here on the list does not shrink under the kubelet's hands.
         let _call = self.outlet.begin();
         let containers = request.into_inner().containers;
-        let answer = self.answer(&self.outlet.roster(), &containers);
+        let roster = self.outlet.roster();
+        let answer = self.answer(&roster, &containers);
         match &answer {
             Ok(_) => {
-                self.outlet.usage.record(
-                    &self.outlet.resource,
-                    containers.iter().flat_map(|ask| ask.ids.iter().map(String::as_str)),
-                );
-                tracing::info!(resource = %self.outlet.resource, devices = containers.iter().flat_map(|ask| ask.ids.as_slice()).cloned().collect::<Vec<_>>().join(","), "allocated");
+                let ids = || containers.iter().flat_map(|ask| ask.ids.iter().map(String::as_str));
+                let devices = ids().filter_map(|id| Some(roster.find(id)?.1.device()));
+                self.outlet.usage.record(&self.outlet.resource, devices);
+                tracing::info!(resource = %self.outlet.resource, devices = ids().collect::<Vec<_>>().join(","), "allocated");
             }
             Err(status) => {
                 tracing::warn!(resource = %self.outlet.resource, code = ?status.code(), "refused to allocate: {}", status.message());

@@ -1,6 +1,8 @@
 //! Who may hold what. The kubelet never says that a device is free again, so it is worked out from what podresources
 //! lists, what this agent has given out, and what the driver sees running. What is unknown counts as held.
 
+mod state;
+
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,6 +16,9 @@ use tokio::time::{Instant, sleep};
 use crate::ground::Ground;
 use crate::metrics::Metrics;
 use crate::mixture::mixtures;
+pub(crate) use state::Elsewhere;
+pub use state::GivenOut;
+use state::{Reading, Record, Sight, State, UNSEEN, is_uuid};
 
 /// After an Allocate the pod appears in podresources at once; the first look is soon, so that pods that live for
 /// seconds are seen too.
@@ -24,11 +29,6 @@ const FIRST_RETRY: Duration = Duration::from_millis(20);
 const WAITING: Duration = Duration::from_secs(1);
 /// While nothing changes, and while podresources can't be read.
 const SELDOM: Duration = Duration::from_secs(30);
-
-/// For how many settle times absence from podresources means nothing: after a kubelet was met, which may have started a
-/// moment ago and not know its pods yet; and for a device that was given out and never seen there. Its pod may have lived
-/// too briefly, or failed; or an init container has it, which podresources never lists.
-const UNSEEN: u32 = 12;
 
 /// Of settle times, how often to look while pods hold something and nothing else is to be learnt.
 const HELD: u32 = 6;
@@ -48,110 +48,31 @@ pub(crate) struct Usage {
     /// There may be something to see right now.
     another_kubelet: Notify,
     readings: watch::Sender<u64>,
+    /// What may be held, for the agent that comes after this one.
+    noted: watch::Sender<Vec<GivenOut>>,
     /// When the last good reading of podresources began.
     read: watch::Sender<Option<Instant>>,
 }
 
-#[derive(Debug)]
-struct State {
-    /// The kubelet that was met last, and when; before any, when this agent started. What was given out before that is
-    /// not in `records`.
-    kubelet: Option<SocketIdentity>,
-    met: Instant,
-    records: HashMap<String, Record>,
-    /// The last two readings of podresources, newest last.
-    readings: Vec<Reading>,
-    /// Podresources could not be read when it was last tried.
-    failing: bool,
-    /// Whether some roster keeps ids only because they may be held.
-    wanted: bool,
-}
-
-/// One device that this agent has given out.
-#[derive(Debug)]
-struct Record {
-    resource: Option<ResourceName>,
-    at: Instant,
-    /// Seen in podresources since.
-    sighted: bool,
-}
-
-#[derive(Debug)]
-struct Reading {
-    began: Instant,
-    /// By resource, as the kubelet names it, other people's too.
-    held: HashMap<String, HashSet<String>>,
-    /// By id, of whichever resource.
-    holders: HashMap<String, Vec<Holder>>,
-    mixtures: BTreeSet<(String, Vec<String>)>,
-}
-
-impl State {
-    /// The pods that hold one of these ids. That none does is known once podresources was read twice, the last time a
-    /// settle time after the agent's start or its kubelet's.
-    fn pods(&self, settle: Duration, is_one: impl Fn(&str) -> bool) -> Pods {
-        let last = self.readings.last();
-        let listed = last.into_iter().flat_map(|reading| &reading.holders).filter(|(id, _)| is_one(id));
-        let mut holders: Vec<Holder> = listed.flat_map(|(_, holders)| holders).cloned().collect();
-        let mut records = self.records.iter().filter(|(id, _)| is_one(id));
-        if !holders.is_empty() || records.any(|(_, record)| !record.sighted) {
-            holders.sort();
-            holders.dedup();
-            return Pods::Hold(holders);
-        }
-        if self.failing || !self.is_settled(settle) { Pods::Unknown } else { Pods::None }
-    }
-
-    /// Whether what podresources does not list is nothing.
-    fn is_settled(&self, settle: Duration) -> bool {
-        let late = |reading: &Reading| reading.began >= self.met + settle;
-        self.readings.len() == 2 && self.readings.last().is_some_and(late)
-    }
-
-    /// Whether two readings in a row lack the id that mean something.
-    fn lacks(&self, id: &str, record: Option<&Record>, settle: Duration) -> bool {
-        let given_out = record.map(|record| record.at + if record.sighted { settle } else { settle * UNSEEN });
-        let since = given_out.into_iter().fold(self.met + settle * UNSEEN, Instant::max);
-        self.readings.len() == 2 && self.readings.iter().all(|reading| reading.began >= since && !reading.holds(id))
-    }
-}
-
-impl Record {
-    fn is_otherwise(&self, id: &str, resource: &ResourceName, own: &HashSet<String>) -> bool {
-        self.resource.as_ref().is_some_and(|other| other != resource) || !own.contains(id)
-    }
-}
-
-impl Reading {
-    /// All ids that are held, but not these of this resource.
-    fn otherwise<'r>(&'r self, resource: &'r str, own: &'r HashSet<String>) -> impl Iterator<Item = &'r String> {
-        let ids = self.held.iter().flat_map(|(name, ids)| ids.iter().map(move |id| (name, id)));
-        ids.filter(move |(name, id)| *name != resource || !own.contains(*id)).map(|(_, id)| id)
-    }
-
-    fn holds(&self, id: &str) -> bool {
-        self.held.values().any(|ids| ids.contains(id))
-    }
-}
-
 impl Usage {
+    /// `before` is what an earlier agent has noted.
     pub(crate) fn new(
         domain: ResourceDomain,
         settle: Duration,
         inventory: watch::Receiver<Option<Arc<NodeInventory>>>,
+        before: Vec<GivenOut>,
+        noted: watch::Sender<Vec<GivenOut>>,
     ) -> Self {
-        let met = Instant::now();
-        let state =
-            State { kubelet: None, met, records: HashMap::new(), readings: Vec::new(), failing: false, wanted: false };
         Self {
             ground: Ground::default(),
+            state: Mutex::new(State::new(before, &domain)),
             domain,
             settle,
             inventory,
-            state: Mutex::new(state),
             news: Notify::new(),
             another_kubelet: Notify::new(),
             readings: watch::Sender::new(0),
+            noted,
             read: watch::Sender::new(None),
         }
     }
@@ -162,13 +83,42 @@ impl Usage {
     }
 
     /// Allocate has given these out.
-    pub(crate) fn record<'a>(&self, resource: &ResourceName, ids: impl Iterator<Item = &'a str>) {
+    pub(crate) fn record<'a>(&self, resource: &ResourceName, devices: impl Iterator<Item = &'a Device>) {
         let at = Instant::now();
         let mut state = self.state();
-        let record = || Record { resource: Some(resource.clone()), at, sighted: false };
-        state.records.extend(ids.map(|id| (id.to_owned(), record())));
+        for Device { id, gpu, .. } in devices {
+            state.place(id, gpu);
+            let record = Record { resource: resource.to_string(), at, sight: Sight::Never };
+            state.records.insert(id.clone(), record);
+        }
+        self.note(&state);
         drop(state);
         self.news.notify_one();
+    }
+
+    /// Has written down what changed.
+    fn note(&self, state: &State) {
+        let now = state.given_out(&self.domain);
+        self.noted.send_if_modified(|noted| {
+            let changed = *noted != now;
+            if changed {
+                *noted = now;
+            }
+            changed
+        });
+    }
+
+    /// Looks on which GPUs the held devices are, as long as there is somebody to tell.
+    pub(crate) fn locate(&self) {
+        let inventory = self.inventory.borrow().clone();
+        let mut state = self.state();
+        state.locate(inventory.as_deref());
+        self.note(&state);
+    }
+
+    /// The GPU that a held device is, or was, a part of; empty if it is not known.
+    pub(crate) fn gpu_of(&self, id: &str) -> String {
+        self.state().gpu_of(id).unwrap_or_default().to_owned()
     }
 
     /// The pods that hold the id, as far as is known at present. Good enough to be shown, not to drop an id: see
@@ -185,9 +135,10 @@ impl Usage {
     /// Whether a pod seems to hold the id, as [`Self::pods_with`] knows it, without asking which: good enough to choose by.
     pub(crate) fn is_held(&self, id: &str) -> Option<bool> {
         let state = self.state();
-        let given_out = state.records.get(id).is_some_and(|record| !record.sighted);
+        let given_out = state.records.get(id).is_some_and(|record| record.sight == Sight::Never);
         let listed = state.readings.last().is_some_and(|reading| reading.holders.contains_key(id));
-        let is_known = !state.failing && state.is_settled(self.settle);
+        let earlier = state.records.get(id).is_some_and(|record| record.sight == Sight::Earlier);
+        let is_known = !state.failing && state.is_settled(self.settle) && !earlier;
         if given_out || listed { Some(true) } else { is_known.then_some(false) }
     }
 
@@ -215,8 +166,7 @@ impl Usage {
     pub(crate) fn meet(&self, kubelet: SocketIdentity) -> Instant {
         let mut state = self.state();
         if state.kubelet != Some(kubelet) {
-            state.kubelet = Some(kubelet);
-            state.met = Instant::now();
+            state.meet(kubelet, &self.domain);
             self.another_kubelet.notify_one();
         }
         state.met
@@ -228,31 +178,27 @@ impl Usage {
         let _ = self.read.subscribe().wait_for(|began| began.is_some_and(|began| began >= since)).await;
     }
 
-    /// What the last reading says pods hold of a resource.
+    /// What the last reading says pods hold of a resource, and what was given out before that it need not know of.
     pub(crate) fn held(&self, resource: &ResourceName) -> Vec<String> {
-        let state = self.state();
-        let last = state.readings.last().and_then(|reading| reading.held.get(&resource.to_string()));
-        last.map(|ids| ids.iter().cloned().collect()).unwrap_or_default()
-    }
-
-    /// UUIDs that pods hold in another way than as one of these ids of this resource: after a change of strategy, names or
-    /// sharing, what is held under the old name, or as another share, must not be given out under the new one.
-    pub(crate) fn held_otherwise(&self, resource: &ResourceName, own: &HashSet<String>) -> HashSet<String> {
         let (state, name) = (self.state(), resource.to_string());
-        let last = state.readings.last().into_iter().flat_map(|reading| reading.otherwise(&name, own));
-        let given_out = state.records.iter().filter(|(id, record)| record.is_otherwise(id, resource, own));
-        last.chain(given_out.map(|(id, _)| id)).map(|id| uuid_of(id).to_owned()).collect()
+        let listed = state.readings.last().and_then(|reading| reading.held.get(&name)).into_iter().flatten();
+        let held: BTreeSet<&String> = listed.chain(state.from_before(&name)).collect();
+        held.into_iter().cloned().collect()
     }
 
-    /// Whether no pod holds that UUID otherwise any more, as surely as [`Self::is_free`] says it of an id.
-    pub(crate) fn is_let_go(&self, resource: &ResourceName, own: &HashSet<String>, uuid: &str) -> bool {
+    /// What pods seem to hold otherwise than as one of these ids of this resource.
+    pub(crate) fn held_otherwise(&self, resource: &ResourceName, own: &HashSet<String>) -> Elsewhere {
+        let state = self.state();
+        state.elsewhere(state.readings.last(), &resource.to_string(), own)
+    }
+
+    /// Whether no pod holds the device otherwise any more, as surely as [`Self::is_free`] says it of an id.
+    pub(crate) fn is_let_go(&self, resource: &ResourceName, own: &HashSet<String>, device: &Device) -> bool {
         let (state, name) = (self.state(), resource.to_string());
         let since = state.met + self.settle * UNSEEN;
         let lacks =
-            |reading: &Reading| reading.began >= since && reading.otherwise(&name, own).all(|id| uuid_of(id) != uuid);
-        let records = || state.records.iter().filter(|(id, _)| uuid_of(id) == uuid);
-        let given_out = records().any(|(id, record)| record.is_otherwise(id, resource, own));
-        state.readings.len() == 2 && state.readings.iter().all(lacks) && !given_out
+            |reading: &Reading| reading.began >= since && !state.elsewhere(Some(reading), &name, own).has(device);
+        state.readings.len() == 2 && state.readings.iter().all(lacks)
     }
 
     /// Whether no pod holds that UUID in any way any more.
@@ -270,8 +216,11 @@ impl Usage {
     /// Our resources of which pods hold something.
     pub(crate) fn held_resources(&self) -> Vec<ResourceName> {
         let state = self.state();
-        let last = state.readings.last().into_iter().flat_map(|reading| reading.held.keys());
-        last.filter_map(|name| ResourceName::recognise(name, &self.domain)).collect()
+        let listed = state.readings.last().into_iter().flat_map(|reading| reading.held.keys());
+        let is_old = |name: &&String| state.from_before(name).next().is_some();
+        let names: BTreeSet<&String> =
+            listed.chain(state.records.values().map(|record| &record.resource).filter(is_old)).collect();
+        names.into_iter().filter_map(|name| ResourceName::recognise(name, &self.domain)).collect()
     }
 
     /// Containers that the last reading says have devices of several of our resources.
@@ -310,7 +259,9 @@ impl Usage {
         let reading = Reading { began, held, holders, mixtures };
         let mut state = self.state();
         for (id, record) in &mut state.records {
-            record.sighted |= reading.holds(id);
+            if reading.holds(id) {
+                record.sight = Sight::Listed;
+            }
         }
         if state.readings.len() == 2 {
             state.readings.remove(0);
@@ -320,6 +271,8 @@ impl Usage {
         let mut records = std::mem::take(&mut state.records);
         records.retain(|id, record| !state.lacks(id, Some(record), self.settle));
         state.records = records;
+        state.locate(self.inventory.borrow().as_deref());
+        self.note(&state);
         drop(state);
         self.readings.send_modify(|count| *count += 1);
     }
@@ -330,7 +283,7 @@ impl Usage {
         if state.wanted || state.readings.len() < 2 {
             return Some(pause.min(WAITING));
         }
-        if !state.is_settled(self.settle) || state.records.values().any(|record| !record.sighted) {
+        if !state.is_settled(self.settle) || state.records.values().any(|record| record.sight != Sight::Listed) {
             return Some(pause);
         }
         // Only for those who want to see what is allocated: nothing tells when a pod lets go.
@@ -393,11 +346,6 @@ impl Usage {
             }
         }
     }
-}
-
-/// Whether it may be a GPU's or a MIG device's: of a cluster's many devices most are not.
-fn is_uuid(id: &str) -> bool {
-    id.starts_with("MIG-") || id.starts_with("GPU-")
 }
 
 #[cfg(test)]

@@ -1,8 +1,6 @@
 //! `health.json`: what the driver told once, for the agent that comes after this one, and for `migctl status`.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,9 +9,9 @@ use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
+use crate::state_file::{self, Life};
+
 const NAME: &str = "health.json";
-/// Far more than a node full of faults.
-const MOST_BYTES: u64 = 4 << 20;
 /// Between two writings.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -21,27 +19,20 @@ const PAUSE: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub(crate) struct Store {
     directory: PathBuf,
-    boot_id: String,
-    kubelet_root: String,
+    life: Life,
     before: Option<Record>,
 }
 
 impl Store {
     /// Reads what an earlier agent wrote. Whatever is wrong with it, this goes on without.
-    pub(crate) fn open(directory: &Path, proc_root: &Path, kubelet_root: &Path) -> Self {
-        let boot_id = fs::read_to_string(proc_root.join("sys/kernel/random/boot_id"))
-            .or_else(|_| fs::read_to_string("/proc/sys/kernel/random/boot_id"))
-            .unwrap_or_default();
-        let boot_id = boot_id.trim().to_owned();
+    pub(crate) fn open(directory: &Path, life: Life) -> Self {
         let file = directory.join(NAME);
-        let kubelet_root = kubelet_root.display().to_string();
         let before = match read(&file) {
-            Ok(record) if record.boot_id != boot_id => {
+            Ok(record) if record.boot_id != life.boot_id => {
                 tracing::info!(file = %file.display(), "the faults in it are of before the machine's last start");
                 None
             }
-            // Of a test beside the node's own agent, perhaps.
-            Ok(record) if record.kubelet_root != kubelet_root => None,
+            Ok(record) if record.kubelet_root != life.kubelet_root => None,
             Ok(record) => {
                 let count = record.faults.iter().filter(|held| held.ended_ms.is_none()).count();
                 if count > 0 {
@@ -58,7 +49,7 @@ impl Store {
                 None
             }
         };
-        Self { directory: directory.to_owned(), boot_id, kubelet_root, before }
+        Self { directory: directory.to_owned(), life, before }
     }
 
     /// What an earlier agent knew, if it is still true.
@@ -72,8 +63,8 @@ impl Store {
         let mut exists = self.before.is_some();
         while records.changed().await.is_ok() {
             let record = Record {
-                boot_id: self.boot_id.clone(),
-                kubelet_root: self.kubelet_root.clone(),
+                boot_id: self.life.boot_id.clone(),
+                kubelet_root: self.life.kubelet_root.clone(),
                 ..records.borrow_and_update().clone()
             };
             if !exists && record.faults.is_empty() && record.uncorrectable_errors.values().all(|errors| *errors == 0) {
@@ -102,34 +93,20 @@ impl Store {
 }
 
 fn read(file: &Path) -> io::Result<Record> {
-    let mut text = Vec::new();
-    // A pipe in its place must not keep the agent from starting.
-    let opened =
-        OpenOptions::new().read(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed()).open(file)?;
-    opened.take(MOST_BYTES).read_to_end(&mut text)?;
-    let record: Record = serde_json::from_slice(&text).map_err(io::Error::other)?;
+    let record: Record = state_file::read(file)?;
     if record.version != VERSION {
         return Err(io::Error::other(format!("it is of version {}, expected {VERSION}", record.version)));
     }
     Ok(record)
 }
 
-/// Who reads it sees the old or the new one, and never a part.
 fn write(directory: &Path, record: &Record) -> io::Result<()> {
-    let text = serde_json::to_vec_pretty(record).map_err(io::Error::other)?;
-    DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
-    let new = directory.join(format!(".{NAME}.{}", std::process::id()));
-    let written = File::create(&new)
-        .and_then(|mut file| file.write_all(&text))
-        .and_then(|()| fs::rename(&new, directory.join(NAME)));
-    if written.is_err() {
-        let _ = fs::remove_file(&new);
-    }
-    written
+    state_file::write(directory, NAME, record)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::symlink;
 
     use super::*;
@@ -168,7 +145,7 @@ mod tests {
         write(&state, &record("one")).unwrap();
         write(&state, &record("one")).unwrap();
         let opened = |boot: &str, kubelet: &str| {
-            Store::open(&state, proc_root(boot).path(), Path::new(kubelet)).before().cloned()
+            Store::open(&state, Life::new(proc_root(boot).path(), Path::new(kubelet))).before().cloned()
         };
         assert_eq!(opened("one", "/kubelet"), Some(record("one")));
         assert_eq!(opened("two", "/kubelet"), None);
@@ -180,7 +157,8 @@ mod tests {
     fn whatever_is_there_instead_is_no_reason_not_to_start() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join(NAME);
-        let open = || Store::open(directory.path(), proc_root("one").path(), Path::new("/kubelet")).before().cloned();
+        let life = Life::new(proc_root("one").path(), Path::new("/kubelet"));
+        let open = || Store::open(directory.path(), life.clone()).before().cloned();
         let opens = || assert_eq!(open(), None);
         opens();
         for text in [

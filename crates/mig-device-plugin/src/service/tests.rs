@@ -12,7 +12,7 @@ fn service(devices: &[Offered]) -> PluginService {
     let settle = Duration::from_secs(5);
     let resource = ResourceName::mig(&ResourceDomain::default(), &"1g.5gb".parse().unwrap());
     let meter = crate::metrics::Metrics::default().of(&resource);
-    let usage = Arc::new(Usage::new(ResourceDomain::default(), settle, crate::usage::tests::nothing_runs()));
+    let usage = Arc::new(Usage::of_test(settle));
     let outlet = Arc::new(Outlet::new(resource, usage, settle, meter));
     outlet.update(&Arc::default(), devices);
     PluginService::new(outlet, Arc::default())

@@ -13,7 +13,24 @@ fn holding(id: &str) -> Vec<Holding> {
     }]
 }
 
+fn device(id: &str) -> Device {
+    Device { id: id.to_owned(), uuid: uuid_of(id).to_owned(), gpu: "GPU-0".to_owned(), ..Device::default() }
+}
+
 impl Usage {
+    /// On a node where nothing runs, and where no agent was before.
+    pub(crate) fn of_test(settle: Duration) -> Self {
+        Self::reading(settle, nothing_runs(), vec![])
+    }
+
+    fn reading(
+        settle: Duration,
+        inventory: watch::Receiver<Option<Arc<NodeInventory>>>,
+        before: Vec<GivenOut>,
+    ) -> Self {
+        Self::new(ResourceDomain::default(), settle, inventory, before, watch::channel(vec![]).0)
+    }
+
     /// Lets the settle time pass and reads twice that nobody holds anything.
     pub(crate) async fn certainly_free_now(&self, settle: Duration) {
         sleep(settle * UNSEEN).await;
@@ -33,7 +50,7 @@ fn learn(usage: &Usage, holdings: Vec<Holding>) {
 
 #[tokio::test(start_paused = true)]
 async fn nothing_is_free_before_two_readings_and_the_settle_time() {
-    let usage = Usage::new(ResourceDomain::default(), SETTLE, nothing_runs());
+    let usage = Usage::of_test(SETTLE);
     learn(&usage, vec![]);
     learn(&usage, vec![]);
     assert!(!usage.is_free("MIG-a"), "both readings began too soon after the start");
@@ -46,9 +63,9 @@ async fn nothing_is_free_before_two_readings_and_the_settle_time() {
 
 #[tokio::test(start_paused = true)]
 async fn what_was_given_out_is_free_when_it_was_seen_and_is_no_more() {
-    let usage = Usage::new(ResourceDomain::default(), SETTLE, nothing_runs());
+    let usage = Usage::of_test(SETTLE);
     sleep(SETTLE * UNSEEN).await;
-    usage.record(&ResourceName::gpu(&ResourceDomain::default()), ["MIG-a"].into_iter());
+    usage.record(&ResourceName::gpu(&ResourceDomain::default()), [&device("MIG-a")].into_iter());
     sleep(SETTLE).await;
     learn(&usage, holding("MIG-a"));
     learn(&usage, vec![]);
@@ -56,14 +73,14 @@ async fn what_was_given_out_is_free_when_it_was_seen_and_is_no_more() {
     learn(&usage, vec![]);
     assert!(usage.is_free("MIG-a"));
     assert!(usage.state().records.is_empty(), "what is free needs no record");
-    usage.record(&ResourceName::gpu(&ResourceDomain::default()), ["MIG-a"].into_iter());
+    usage.record(&ResourceName::gpu(&ResourceDomain::default()), [&device("MIG-a")].into_iter());
     assert!(!usage.is_free("MIG-a"), "given out again");
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_was_given_out_and_never_seen_counts_as_held_for_long() {
-    let usage = Usage::new(ResourceDomain::default(), SETTLE, nothing_runs());
-    usage.record(&ResourceName::gpu(&ResourceDomain::default()), ["MIG-a"].into_iter());
+    let usage = Usage::of_test(SETTLE);
+    usage.record(&ResourceName::gpu(&ResourceDomain::default()), [&device("MIG-a")].into_iter());
     sleep(SETTLE * (UNSEEN - 1)).await;
     learn(&usage, vec![]);
     learn(&usage, vec![]);
@@ -76,9 +93,9 @@ async fn what_was_given_out_and_never_seen_counts_as_held_for_long() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_shown_as_held_is_what_was_given_out_or_was_last_seen() {
-    let usage = Usage::new(ResourceDomain::default(), SETTLE, nothing_runs());
+    let usage = Usage::of_test(SETTLE);
     assert_eq!(usage.pods_with("MIG-a"), Pods::Unknown, "podresources was not read yet");
-    usage.record(&ResourceName::gpu(&ResourceDomain::default()), ["MIG-a"].into_iter());
+    usage.record(&ResourceName::gpu(&ResourceDomain::default()), [&device("MIG-a")].into_iter());
     assert_eq!(usage.pods_with("MIG-a"), Pods::Hold(vec![]));
     learn(&usage, vec![]);
     learn(&usage, vec![]);
@@ -102,7 +119,7 @@ async fn what_is_shown_as_held_is_what_was_given_out_or_was_last_seen() {
 
 #[tokio::test(start_paused = true)]
 async fn the_shares_of_a_slice_have_their_pods_and_the_slice_has_all_of_them() {
-    let usage = Usage::new(ResourceDomain::default(), SETTLE, nothing_runs());
+    let usage = Usage::of_test(SETTLE);
     usage.certainly_free_now(SETTLE).await;
     let second = Holding { pod: "infer".to_owned(), ..holding("MIG-a::1").remove(0) };
     learn(&usage, [holding("MIG-a::0"), vec![second]].concat());
@@ -118,13 +135,13 @@ async fn the_shares_of_a_slice_have_their_pods_and_the_slice_has_all_of_them() {
 #[tokio::test(start_paused = true)]
 async fn an_id_is_abandoned_when_neither_pods_nor_programs_are_left() {
     let device = Device { id: "MIG-a::0".to_owned(), uuid: "MIG-a".to_owned(), ..Device::default() };
-    let unread = Usage::new(ResourceDomain::default(), SETTLE, watch::channel(None).1);
+    let unread = Usage::reading(SETTLE, watch::channel(None).1, vec![]);
     unread.certainly_free_now(SETTLE).await;
     assert!(!unread.is_abandoned(&device), "the driver has not said what runs");
     // A share of it may have a pod and programs; this one has neither.
     learn(&unread, holding("MIG-a::1"));
     assert!(unread.is_abandoned(&device));
-    let usage = Usage::new(ResourceDomain::default(), SETTLE, nothing_runs());
+    let usage = Usage::of_test(SETTLE);
     assert!(!usage.is_abandoned(&device));
     usage.certainly_free_now(SETTLE).await;
     assert!(usage.is_abandoned(&device));
@@ -134,7 +151,7 @@ async fn an_id_is_abandoned_when_neither_pods_nor_programs_are_left() {
 
 #[tokio::test(start_paused = true)]
 async fn a_kubelet_that_has_just_started_may_not_know_its_pods_yet() {
-    let usage = Usage::new(ResourceDomain::default(), SETTLE, nothing_runs());
+    let usage = Usage::of_test(SETTLE);
     usage.certainly_free_now(SETTLE).await;
     assert!(usage.is_free("MIG-a"));
     let folder = std::env::temp_dir().join(format!("usage-{}", std::process::id()));
@@ -148,13 +165,15 @@ async fn a_kubelet_that_has_just_started_may_not_know_its_pods_yet() {
 
 #[tokio::test(start_paused = true)]
 async fn other_peoples_resources_are_not_ours_to_list() {
-    let usage = Usage::new(ResourceDomain::default(), SETTLE, nothing_runs());
+    let usage = Usage::of_test(SETTLE);
     let foreign = Holding { resource: "example.com/mig-1g.5gb".to_owned(), ..holding("MIG-x").remove(0) };
     learn(&usage, [holding("MIG-a"), vec![foreign]].concat());
     let resource = ResourceName::mig(&ResourceDomain::default(), &"1g.5gb".parse().unwrap());
     assert_eq!(usage.held(&resource), ["MIG-a"]);
     let own = HashSet::from(["MIG-a".to_owned()]);
-    assert_eq!(usage.held_otherwise(&resource, &own), HashSet::from(["MIG-x".to_owned()]));
-    assert_eq!(usage.held_otherwise(&resource, &HashSet::from(["MIG-a::0".to_owned()])).len(), 2, "as another share");
+    let elsewhere = usage.held_otherwise(&resource, &own);
+    assert_eq!((elsewhere.has(&device("MIG-x")), elsewhere.has(&device("MIG-a"))), (true, false));
+    let shares = usage.held_otherwise(&resource, &HashSet::from(["MIG-a::0".to_owned()]));
+    assert!(shares.has(&device("MIG-a::0")), "as another share");
     assert_eq!(usage.held_resources(), [resource]);
 }

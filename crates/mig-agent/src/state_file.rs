@@ -1,0 +1,55 @@
+//! Files in which an agent keeps what the one after it has to know, in `--state-dir`.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Far more than a node full of faults, or of pods.
+const MOST_BYTES: u64 = 4 << 20;
+
+/// For what a file is good: nothing in it is true after the machine's next start, nor for the agent of another kubelet, of
+/// a test beside the node's own perhaps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Life {
+    pub(crate) boot_id: String,
+    pub(crate) kubelet_root: String,
+}
+
+impl Life {
+    pub(crate) fn new(proc_root: &Path, kubelet_root: &Path) -> Self {
+        let boot_id = fs::read_to_string(proc_root.join("sys/kernel/random/boot_id"))
+            .or_else(|_| fs::read_to_string("/proc/sys/kernel/random/boot_id"))
+            .unwrap_or_default();
+        Self { boot_id: boot_id.trim().to_owned(), kubelet_root: kubelet_root.display().to_string() }
+    }
+}
+
+pub(crate) fn read<T: DeserializeOwned>(file: &Path) -> io::Result<T> {
+    let mut text = Vec::new();
+    // A pipe in its place must not keep the agent from starting.
+    let opened =
+        OpenOptions::new().read(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed()).open(file)?;
+    opened.take(MOST_BYTES).read_to_end(&mut text)?;
+    serde_json::from_slice(&text).map_err(io::Error::other)
+}
+
+/// Who reads it sees the old or the new one, and never a part.
+pub(crate) fn write<T: Serialize>(directory: &Path, name: &str, content: &T) -> io::Result<()> {
+    let text = serde_json::to_vec_pretty(content).map_err(io::Error::other)?;
+    if text.len() as u64 > MOST_BYTES {
+        return Err(io::Error::other(format!("it would have {} bytes, and {MOST_BYTES} are read", text.len())));
+    }
+    DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
+    let new = directory.join(format!(".{name}.{}", std::process::id()));
+    let written = File::create(&new)
+        .and_then(|mut file| file.write_all(&text))
+        .and_then(|()| fs::rename(&new, directory.join(name)));
+    if written.is_err() {
+        let _ = fs::remove_file(&new);
+    }
+    written
+}
