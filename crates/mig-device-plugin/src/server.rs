@@ -31,11 +31,14 @@ use crate::callers::admit;
 use crate::outlet::Outlet;
 use crate::pause::{Pause, Setback};
 use crate::rival;
-use crate::service::{Contact, PluginService, note_caller, options};
+use crate::service::{Contact, PluginService, Streams, note_caller, options};
 use crate::status::Status;
 
 /// A kubelet opens its stream within milliseconds of Register.
 const STREAM_DEADLINE: Duration = Duration::from_secs(5);
+/// The kubelet asks for the options before it answers Register, and opens its stream on the same connection. Another, which
+/// does not, has whichever stream was opened since.
+const RECOGNITION_DEADLINE: Duration = Duration::from_millis(500);
 /// Streams end at once when told to; what is left after this is cut off.
 const STOP_DEADLINE: Duration = Duration::from_millis(500);
 /// A kubelet that is there answers within milliseconds; one that hangs must not hold us up.
@@ -289,22 +292,28 @@ impl Session<'_> {
             Registration { endpoint, resource_name: self.outlet.resource.to_string(), options: options() };
         let registered = async {
             contact.registering.store(true, Ordering::Relaxed);
+            contact.asked.store(true, Ordering::Relaxed);
             let answer = register(&self.paths.registration_socket(), registration).await;
             contact.registering.store(false, Ordering::Relaxed);
             answer?;
-            match timeout(STREAM_DEADLINE, streams.wait_for(|open| *open > 0)).await {
-                Ok(Ok(_)) => Ok(()),
+            if timeout(RECOGNITION_DEADLINE, streams.wait_for(|open| open.kubelet > 0)).await.is_ok() {
+                return Ok(true);
+            }
+            match timeout(STREAM_DEADLINE, streams.wait_for(|open| open.any() > 0)).await {
+                Ok(Ok(open)) => Ok(open.kubelet > 0),
                 _ => Err(Obstacle::NoStream),
             }
         };
         // A kubelet that hangs may be replaced by one that does not.
         let another = directory.wait_for(|state| state.kubelet.is_some_and(|kubelet| kubelet != self.kubelet));
-        tokio::select! {
-            registered = registered => if let Err(obstacle) = registered {
-                return obstacle;
+        let is_recognised = tokio::select! {
+            registered = registered => match registered {
+                Ok(is_recognised) => is_recognised,
+                Err(obstacle) => return obstacle,
             },
             _ = another => return Obstacle::KubeletRestarted,
-        }
+        };
+        let has_ended = |open: &Streams| if is_recognised { open.kubelet == 0 } else { open.any() == 0 };
         self.status.serving(&self.outlet.resource);
         self.outlet.meter.registered();
         tracing::info!(resource = %self.outlet.resource, "registered");
@@ -323,7 +332,7 @@ impl Session<'_> {
                 }
             };
             tokio::select! {
-                _ = streams.wait_for(|open| *open == 0) => return Obstacle::StreamEnded,
+                _ = streams.wait_for(has_ended) => return Obstacle::StreamEnded,
                 () = look => {}
             }
             let watched = directory.has_changed().is_ok();

@@ -27,14 +27,32 @@ pub(crate) struct PluginService {
 /// What the server and those who watch over its registration tell each other.
 #[derive(Default)]
 pub(crate) struct Contact {
-    /// How many ListAndWatch streams of the kubelet's are open. Those of others tell nothing of the registration.
-    pub(crate) streams: watch::Sender<usize>,
+    /// How many ListAndWatch streams are open.
+    pub(crate) streams: watch::Sender<Streams>,
     /// The kubelet is being asked to register the resource: who asks for the options meanwhile is the kubelet.
     pub(crate) registering: AtomicBool,
+    /// It has been asked.
+    pub(crate) asked: AtomicBool,
     /// Another plugin has the resource: a list from here would replace that one's.
     pub(crate) silent: CancellationToken,
     /// Ends the streams, which never end by themselves.
     pub(crate) stop: CancellationToken,
+}
+
+/// Open ListAndWatch streams, by whose they are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Streams {
+    /// The kubelet's, for certain.
+    pub(crate) kubelet: usize,
+    /// Of some program that came after the kubelet was asked to register: a kubelet's if it has no other. Those from
+    /// before tell nothing of the registration.
+    pub(crate) somebody: usize,
+}
+
+impl Streams {
+    pub(crate) fn any(self) -> usize {
+        self.kubelet + self.somebody
+    }
 }
 
 impl PluginService {
@@ -84,8 +102,13 @@ impl DevicePlugin for PluginService {
         let rosters = self.outlet.subscribe();
         let outlet = Arc::clone(&self.outlet);
         let contact = Arc::clone(&self.contact);
-        let counted = usize::from(caller(&request).is_none_or(|caller| caller.is_kubelet()));
-        contact.streams.send_modify(|open| *open += counted);
+        let is_kubelet = caller(&request).is_none_or(|caller| caller.is_kubelet());
+        let is_late = contact.asked.load(Ordering::Relaxed);
+        let own = Streams { kubelet: usize::from(is_kubelet), somebody: usize::from(!is_kubelet && is_late) };
+        contact.streams.send_modify(|open| {
+            open.kubelet += own.kubelet;
+            open.somebody += own.somebody;
+        });
         outlet.meter.streams.inc();
         tokio::spawn(async move {
             tokio::select! {
@@ -96,7 +119,10 @@ impl DevicePlugin for PluginService {
             outlet.meter.streams.dec();
             // Our end first. When the kubelet reads it is not known here: the server waits for its connections to close.
             drop(sender);
-            contact.streams.send_modify(|open| *open -= counted);
+            contact.streams.send_modify(|open| {
+                open.kubelet -= own.kubelet;
+                open.somebody -= own.somebody;
+            });
         });
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
