@@ -1,4 +1,4 @@
-//! Kubelets that do in another order, or on other connections, what the kubelet does today.
+//! Kubelets that do in another order, or on other connections, what the kubelet does today, and clients that are not Go's.
 
 #![allow(clippy::unwrap_used, reason = "clippy takes only test functions for tests")]
 
@@ -8,7 +8,8 @@ use hyper_util::rt::TokioIo;
 use kubelet::deviceplugin::device_plugin_client::DevicePluginClient;
 use kubelet::deviceplugin::registration_server::{Registration, RegistrationServer};
 use kubelet::deviceplugin::{Empty, RegisterRequest};
-use node::{DEADLINE, Node};
+use node::{DEADLINE, G1, Node, listed};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -53,4 +54,54 @@ async fn one_that_answers_first_and_dials_later_without_asking_for_options_is_se
     // When its stream has ended it is asked anew.
     drop(lists);
     timeout(DEADLINE, endpoints.recv()).await.unwrap().unwrap();
+}
+
+fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags, 0, 0, 0, stream], payload].concat()
+}
+
+/// As gRPC's C core does, and with it Python's and C++'s clients.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_is_answered_that_names_the_sockets_path_as_the_authority() {
+    let node = Node::new("demo");
+    let kubelet = node.kubelet().await;
+    let _agent = node.agent(&[]);
+    listed(&kubelet, G1, 9, 9).await;
+    let socket = node.path("kubelet/device-plugins/mig-agent-mig-1g.5gb.sock");
+    let mut client = UnixStream::connect(&socket).await.unwrap();
+    let literal = |name: &[u8], value: &str| {
+        let length = u8::try_from(value.len()).unwrap();
+        assert!(length < 127);
+        [name, &[length], value.as_bytes()].concat()
+    };
+    // Names are spelt, as C-core spells them; 0x83 is POST, 0x86 http in HPACK's table.
+    let named = |name: &str, value: &str| [&[0x40], literal(&[], name).as_slice(), &literal(&[], value)].concat();
+    let headers = [
+        named(":path", "/v1beta1.DevicePlugin/GetDevicePluginOptions"),
+        named(":authority", "var%2Flib%2Fkubelet%2Fdevice-plugins%2Fa.sock"),
+        vec![0x83, 0x86],
+        named("content-type", "application/grpc"),
+        named("te", "trailers"),
+    ];
+    let call = [
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
+        frame(4, 0, 0, &[]),
+        frame(1, 4, 1, &headers.concat()),
+        frame(0, 1, 1, &[0; 5]),
+    ];
+    client.write_all(&call.concat()).await.unwrap();
+    let answered = async {
+        loop {
+            let mut header = [0; 9];
+            client.read_exact(&mut header).await.unwrap();
+            let length = u32::from_be_bytes([0, header[0], header[1], header[2]]);
+            let mut payload = vec![0; usize::try_from(length).unwrap()];
+            client.read_exact(&mut payload).await.unwrap();
+            if header[8] == 1 {
+                return header[3];
+            }
+        }
+    };
+    assert_eq!(timeout(DEADLINE, answered).await.unwrap(), 1, "headers, and not the end of the stream");
 }

@@ -17,6 +17,8 @@ use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
+use crate::authority::Authority;
+
 /// The kubelet's, and some of people who look.
 const MOST: usize = 16;
 /// After an accept that failed, usually for want of descriptors.
@@ -35,6 +37,7 @@ pub(crate) struct Caller {
 /// A caller's connection.
 pub(crate) struct Connection {
     stream: UnixStream,
+    authority: Authority,
     caller: Arc<Caller>,
     leave: Pin<Box<WaitForCancellationFutureOwned>>,
 }
@@ -85,7 +88,7 @@ pub(crate) async fn admit(
         let caller = Arc::new(Caller { asked, is_kubelet, leave: leave.child_token() });
         inside.push_back(Arc::downgrade(&caller));
         let gone = Box::pin(caller.leave.clone().cancelled_owned());
-        if callers.send(Ok(Connection { stream, caller, leave: gone })).await.is_err() {
+        if callers.send(Ok(Connection { stream, authority: Authority::new(), caller, leave: gone })).await.is_err() {
             return;
         }
     }
@@ -108,7 +111,12 @@ impl AsyncRead for Connection {
         if self.leave.as_mut().poll(context).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let outcome = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if let Some(new) = buffer.filled_mut().get_mut(before..) {
+            self.authority.overwrite(new);
+        }
+        outcome
     }
 }
 

@@ -9,6 +9,7 @@
 //!
 //! Takes snapshots, never NVML, and never waits for one: Allocate is a lookup in the latest roster.
 
+mod authority;
 mod callers;
 mod cdi;
 mod container;
