@@ -27,7 +27,7 @@ use crate::args::Args;
 
 fn main() -> ExitCode {
     let args = Args::read();
-    telemetry::init(&args);
+    let _log = telemetry::init(&args);
     args.nvidias.warn();
     // Whoever can talk to the plugin's sockets can ask it for devices: they are root's alone.
     umask(Mode::RWXG | Mode::RWXO);

@@ -214,6 +214,24 @@ async fn a_false_kubelet_is_left_for_the_real_one() {
     listed(&kubelet, G3, 1, 1).await;
 }
 
+/// A collector of logs that hangs has a pipe that is full. One line in each request's way would be enough.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_nobody_reads_holds_nobody_up() {
+    let node = Node::new("demo");
+    let kubelet = node.kubelet().await;
+    let mut command = tokio::process::Command::from(node.agent_command(&node::fake_library(), &[]));
+    let mut agent = command.stderr(std::process::Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+    listed(&kubelet, G1, 9, 9).await;
+    // A pipe has 64 KiB, and a line far more than 100 bytes.
+    for number in 0..1000 {
+        kubelet.allocate_raw(G1, vec![vec![format!("MIG-{number:060}")]]).await.unwrap_err();
+    }
+    kubelet.admit(Pod::new("train").container("main", [(G3, 1)])).await.unwrap();
+    let id = rustix::process::Pid::from_raw(agent.id().unwrap().cast_signed()).unwrap();
+    rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+    tokio::time::timeout(DEADLINE, agent.wait()).await.unwrap().unwrap();
+}
+
 fn built(node: &Node, name: &str, source: &str) -> PathBuf {
     let (library, file) = (node.path(&format!("{name}.so")), node.path(&format!("{name}.c")));
     std::fs::write(&file, source).unwrap();
