@@ -9,7 +9,7 @@ use std::fs;
 use death::footprint::{Footprint, sockets};
 use death::{SOCKETS, Scenery, chance};
 use kubelet_sim::{Pod, Resource};
-use node::{DEADLINE, G1};
+use node::{DEADLINE, G1, Node, listed};
 
 const DIRECTORY: &str = "kubelet/device-plugins";
 
@@ -54,6 +54,32 @@ async fn the_agents_sockets_are_deleted_again_and_again() {
     scenery.settle(stream).await;
     before.unwrap().is_kept_by(&agent).await;
     assert_eq!(sockets(&scenery.node.kubelet_root()), SOCKETS);
+}
+
+/// The name is the agent's. A link is removed, and not what it leads to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_takes_the_sockets_name_makes_room() {
+    let node = Node::new("demo");
+    let kubelet = node.kubelet().await;
+    let mut agent = node.agent(&[]);
+    listed(&kubelet, G1, 9, 9).await;
+    let path = node.path(DIRECTORY).join("mig-agent-mig-1g.5gb.sock");
+    let precious = node.path("precious");
+    fs::write(&precious, "kept").unwrap();
+    for link in [None, Some(node.path("nowhere")), Some(precious.clone())] {
+        let before = registrations(&kubelet.resources())[G1];
+        fs::remove_file(&path).unwrap();
+        match link {
+            None => fs::write(&path, "").unwrap(),
+            Some(target) => std::os::unix::fs::symlink(target, &path).unwrap(),
+        }
+        let is = |now: &BTreeMap<String, Resource>| now[G1].registrations > before && now[G1].allocatable == 9;
+        kubelet.wait_for(is, DEADLINE).await.unwrap();
+    }
+    assert_eq!(fs::read_to_string(&precious).unwrap(), "kept");
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    agent.line("mig-1g.5gb.sock is in the way");
 }
 
 /// Rule 7. The checkpoint goes with the directory; a kubelet that runs writes it again with the next pod.

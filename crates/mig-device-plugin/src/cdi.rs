@@ -3,7 +3,7 @@
 //! Only nodes, mounts and one variable: no hook, which is to say that nothing of ours runs in the container's namespaces.
 //! See `docs/decisions/0007-cdi-without-hooks.md`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use driver_files::{Driver, Node};
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,8 @@ pub(crate) mod store;
 const KIND: &str = "mig-agent/gpu";
 /// The first that takes a device's name that begins with a digit, and older than every runtime that has CDI switched on.
 const VERSION: &str = "0.5.0";
+
+const CAPABILITIES: &str = "/dev/nvidia-caps/";
 
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,6 +104,18 @@ impl Device {
     pub(crate) fn new(id: &str, nodes: &[Node]) -> Self {
         let container_edits = Edits { device_nodes: nodes.iter().map(DeviceNode::from).collect(), ..Edits::default() };
         Self { name: name(id), container_edits }
+    }
+
+    /// The capability nodes among its own.
+    pub(crate) fn capabilities(&self) -> impl Iterator<Item = &str> {
+        let paths = self.container_edits.device_nodes.iter().map(|node| node.path.as_str());
+        paths.filter(|path| path.starts_with(CAPABILITIES))
+    }
+
+    /// The same without nodes that are another's by now: the driver gives a destroyed slice's to the next one in its place.
+    pub(crate) fn without(mut self, taken: &BTreeSet<String>) -> Self {
+        self.container_edits.device_nodes.retain(|node| !taken.contains(&node.path));
+        self
     }
 }
 

@@ -5,7 +5,7 @@
 //! ```
 //! A device that cannot be given is offered with a fault, which makes it Unhealthy. Allocate finds everything in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -216,10 +216,11 @@ impl Prepare {
         let mut driver = driver.map_err(|error| causes(&error))?;
         driver.files.extend(extras.files);
         let common = [common, &extras.nodes].concat();
+        let taken: BTreeSet<String> = next.values().flat_map(cdi::Device::capabilities).map(str::to_owned).collect();
         for (name, device) in before.iter().filter(|(name, _)| !present.contains(name)) {
             // The ids of old drivers are not names, so nobody can be asked about them.
             if name.contains('_') || !may_drop(name) {
-                next.insert(name.clone(), device.clone());
+                next.insert(name.clone(), device.clone().without(&taken));
                 prepared.keeps = true;
             }
         }

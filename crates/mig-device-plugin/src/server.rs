@@ -369,18 +369,20 @@ impl Socket {
         if is_plugin(&path).await {
             return Err(Obstacle::SocketTaken { socket: file.to_owned() });
         }
-        let bound = remove_stale(&path).and_then(|()| UnixListener::bind(&path));
+        let bound = make_room(&path).and_then(|()| UnixListener::bind(&path));
         let listener = bound.map_err(|source| Obstacle::Bind { directory, source })?;
         let identity = SocketIdentity::of(&path);
         Ok(Self { listener, guard: SocketGuard { path, identity } })
     }
 }
 
-/// Only a socket is removed: whatever else has this name was not left by us.
-fn remove_stale(path: &Path) -> io::Result<()> {
-    match SocketIdentity::of(path) {
-        Some(_) => std::fs::remove_file(path),
-        None => Ok(()),
+/// The name is ours, whatever has taken it meanwhile. A link is removed, and not what it leads to.
+fn make_room(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(io::Error::new(error.kind(), format!("{} is in the way: {error}", path.display())))
+        }
+        _ => Ok(()),
     }
 }
 

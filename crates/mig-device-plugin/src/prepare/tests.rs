@@ -165,6 +165,22 @@ fn what_a_pod_may_hold_stays_in_the_spec() {
     assert!(!host.path("cdi/mig-agent-gpu.json").exists(), "a spec without devices is not valid");
 }
 
+/// A container of the old one's pod that starts again would get the new one with them.
+#[test]
+fn a_slice_that_is_no_more_gives_its_capabilities_to_the_one_in_its_place() {
+    let host = Host::new();
+    let nodes = || -> BTreeMap<String, usize> {
+        let devices = store::read(&host.path("cdi")).unwrap().unwrap().devices;
+        devices.into_iter().map(|device| (device.name.clone(), device.capabilities().count())).collect()
+    };
+    let prepare = host.prepare("cdi-cri");
+    prepare.run(&offers(vec![slice("MIG-old", 1)]), |_| false);
+    prepare.run(&offers(vec![gpu("GPU-b")]), |_| false);
+    assert_eq!(nodes()["MIG-old"], 2, "nobody else has them");
+    prepare.run(&offers(vec![slice("MIG-new", 1)]), |_| false);
+    assert_eq!((nodes()["MIG-old"], nodes()["MIG-new"]), (0, 2));
+}
+
 #[test]
 fn a_device_whose_numbers_cannot_be_read_now_keeps_those_that_it_had() {
     let host = Host::new();
