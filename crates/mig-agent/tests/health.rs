@@ -63,7 +63,20 @@ async fn started(node: &Node, arguments: &[&str]) -> (Kubelet, Agent) {
     (kubelet, agent)
 }
 
-/// NVIDIA's #1929: of the slices of one GPU, one alone is told of XIDs.
+//// Whoever has a whole GPU has the slice that is ill, too.
+#[tokio::test]
+async fn under_the_strategy_none_an_xid_of_a_slice_is_one_of_the_gpu() {
+    let node = Node::new("demo");
+    let kubelet = node.kubelet().await;
+    let mut agent = node.agent(&["--mig-strategy=none"]);
+    listed(&kubelet, "nvidia.com/gpu", 2, 2).await;
+    let (gpu, part) = node.place(&node.uuids("2g.10gb")[0]);
+    node.xid(gpu, 48, Some(part));
+    listed(&kubelet, "nvidia.com/gpu", 2, 1).await;
+    agent.line("XID 48");
+}
+
+// NVIDIA's #1929: of the slices of one GPU, one alone is told of XIDs.
 #[tokio::test]
 async fn each_of_seven_slices_has_its_own_xid() {
     let node = Node::written(TWO);

@@ -137,6 +137,24 @@ async fn after_a_restart_of_the_agent_nothing_is_free_until_the_settle_time_has_
     becomes(&mut third, &large, &held_by(&["train"]));
 }
 
+/// What is ill can be read all the same.
+#[tokio::test]
+async fn a_fault_of_the_gpu_hides_neither_programs_nor_that_a_slice_is_gone() {
+    let node = Node::new("demo");
+    let kubelet = node.kubelet().await;
+    let mut agent = node.agent(&[SETTLED]);
+    listed(&kubelet, G3, 1, 1).await;
+    let (large, small) = (node.uuids("3g.20gb").remove(0), node.uuids("2g.10gb").remove(0));
+    let (gpu, part) = node.place(&large);
+    node.run_process(gpu, 4711, Some(part));
+    node.xid(gpu, 79, None);
+    listed(&kubelet, G3, 1, 0).await;
+    becomes(&mut agent, &large, &used_by(4711, part));
+    let (_, (instance, _)) = node.place(&small);
+    node.lose_slice(gpu, instance);
+    listed(&kubelet, "nvidia.com/mig-2g.10gb", 0, 0).await;
+}
+
 /// Without the monitor capability the driver tells what runs on the parts, and not what runs on the whole.
 #[tokio::test]
 async fn without_the_capability_the_parts_are_asked() {

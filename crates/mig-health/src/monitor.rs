@@ -21,6 +21,9 @@ const SOON: Duration = Duration::from_millis(250);
 /// Of events that wait for a reading; more than any machine has slices.
 const MOST_WAITING: usize = 1024;
 
+/// Kinds of the driver's own faults that only a reset mends.
+const LOST: [&str; 3] = ["GpuIsLost", "ResetRequired", "DriverNotLoaded"];
+
 /// What became of an XID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Told {
@@ -236,7 +239,10 @@ impl Monitor {
         for gpu in &inventory.gpus {
             self.look_at(gpu, read, now);
         }
-        for (uuid, known) in &mut self.gpus {
+        // Of a GPU that has never been read only the index is known: it may be any of those that are missing.
+        let is_gone = |fault: &Fault| LOST.contains(&fault.kind);
+        let may_be_there = inventory.unreadable.iter().any(|gpu| !is_gone(&gpu.fault));
+        for (uuid, known) in self.gpus.iter_mut().filter(|_| !may_be_there) {
             if !inventory.gpus.iter().any(|gpu| gpu.uuid == *uuid) {
                 known.lost = true;
                 let own = self.causes.iter_mut().filter(|(key, _)| key.gpu == *uuid);
@@ -253,8 +259,7 @@ impl Monitor {
         self.is(uuid, What::Unwatched, unwatched, now);
         if let Some(fault) = &gpu.fault {
             // What else is told of it is old.
-            let lost = ["GpuIsLost", "ResetRequired", "DriverNotLoaded"].contains(&fault.kind);
-            self.gpus.entry(uuid.clone()).or_default().lost |= lost;
+            self.gpus.entry(uuid.clone()).or_default().lost |= LOST.contains(&fault.kind);
             let own = self.causes.iter_mut().filter(|(key, _)| key.gpu == *uuid);
             own.for_each(|(_, cause)| distrust(cause));
             return;

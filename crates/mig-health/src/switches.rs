@@ -43,7 +43,7 @@ impl Switches {
 
     /// Whether the vitals don't count either.
     pub fn look_at_nothing(&self) -> bool {
-        self.disabled.all && self.watch_nothing()
+        self.disabled.all && !self.enabled.all
     }
 }
 
@@ -117,6 +117,9 @@ mod tests {
         }
         assert!(Switches::read("all", "").0.look_at_nothing());
         assert!(!Switches::read("xids", "").0.look_at_nothing());
+        assert!(Switches::read("all", "48").0.look_at_nothing(), "an XID that counts is no vital");
+        assert!(Switches::read("all", "xids").0.look_at_nothing());
+        assert!(!Switches::read("all", "all").0.look_at_nothing());
         assert!(!Switches::default().watch_nothing());
     }
 

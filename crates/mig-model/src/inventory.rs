@@ -54,8 +54,11 @@ pub struct Gpu {
     pub processes: Option<Vec<Process>>,
     /// Why nobody would learn of its errors, if so.
     pub unwatched: Option<Fault>,
-    /// Why it can't be used at present; what is above is then the last that was known.
+    /// Why it can't be used at present.
     pub fault: Option<Fault>,
+    /// It cannot be read at present: what is above is the last that was known.
+    #[serde(skip)]
+    pub outdated: bool,
 }
 
 /// Of which of a GPU's errors the driver tells this agent.

@@ -3,7 +3,7 @@
 //! One difference from NVIDIA's plugin: a GPU that does not fit the strategy is left out and named, and the others are
 //! offered; theirs refuses the whole node.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
@@ -140,6 +140,17 @@ impl Offers {
     }
 
     fn add_whole(&mut self, gpu: &Gpu, terms: &Terms) {
+        // Whoever has the whole of a GPU that is cut has the slice that is ill, too.
+        let parts = || gpu.instances.iter().flat_map(|instance| &instance.compute_instances);
+        let of_a_part = || {
+            parts().find_map(|part| {
+                let fault = part.fault.as_ref()?;
+                Some(Fault {
+                    kind: fault.kind,
+                    message: format!("{} ({}): {}", part.uuid, part.profile, fault.message),
+                })
+            })
+        };
         let device = Device {
             id: gpu.uuid.to_string(),
             uuid: gpu.uuid.to_string(),
@@ -149,7 +160,7 @@ impl Offers {
             placement: None,
             numa_node: gpu.numa_node,
             address: Address { gpu_index: gpu.index, gpu_minor: gpu.minor, mig: None },
-            fault: gpu.fault.clone(),
+            fault: gpu.fault.clone().or_else(of_a_part),
         };
         let named = Terms::named(&terms.gpu_names, &gpu.name);
         let name = named.unwrap_or_else(|| ResourceName::gpu(&terms.domain));
@@ -177,7 +188,8 @@ impl Offers {
                 match gpu.mig.is_enabled() {
                     // NVIDIA's plugin offers whole GPUs only on nodes where none has MIG on; here the others stay of use.
                     false => self.add_whole(gpu, terms),
-                    true => self.leave_out(gpu.index, NOTHING_CUT),
+                    true if gpu.instances.is_empty() => self.leave_out(gpu.index, NOTHING_CUT),
+                    true => self.leave_out(gpu.index, unlike(gpu)),
                 }
             }
             return;
@@ -206,6 +218,15 @@ impl Offers {
 
 const NOTHING_CUT: &str =
     "MIG is on and nothing is cut: create instances (nvidia-smi mig -cgi PROFILE -C), or turn MIG off";
+
+/// Why a GPU has nothing that is alike.
+fn unlike(gpu: &Gpu) -> String {
+    let profiles: BTreeSet<String> = mig_devices(gpu).filter_map(|d| d.profile).map(|p| p.to_string()).collect();
+    let profiles = profiles.into_iter().collect::<Vec<_>>().join(", ");
+    format!(
+        "has {profiles}, but the strategy single offers devices of one profile: cut this GPU into one kind, or use mixed"
+    )
+}
 
 /// The profile of most of the GPUs that are cut into one kind; of the first such GPU if it's a draw.
 fn prevailing_profile(inventory: &NodeInventory) -> Option<Profile> {

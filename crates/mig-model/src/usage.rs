@@ -105,7 +105,7 @@ impl Gpu {
     /// nothing if the driver does not say.
     pub fn running(&self, part: Option<(u32, u32)>) -> Option<Running> {
         // What was told of a GPU that cannot be read any more is old.
-        let processes = self.processes.as_ref().filter(|_| self.fault.is_none())?;
+        let processes = self.processes.as_ref().filter(|_| !self.outdated)?;
         let Some((instance, compute)) = part else {
             return Some(Running { on_it: processes.clone(), somewhere: false });
         };
@@ -153,7 +153,7 @@ impl Gpu {
     /// The driver destroys nothing that is in use, so that it is gone says enough, unless the driver lists a process there
     /// all the same. If it lists none at all, ids of slices must not pile up for ever.
     fn running_where_a_slice_was(&self, instance: u32, compute: u32) -> Option<Running> {
-        if self.fault.is_some() {
+        if self.outdated {
             return None;
         }
         let there = self.instances.iter().find(|own| own.id == instance);

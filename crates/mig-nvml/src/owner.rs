@@ -293,6 +293,7 @@ fn publish(view: &watch::Sender<View>, new: View) {
 
 /// Everything that was known, with the fault that has befallen all of it.
 fn marked(inventory: &NodeInventory, fault: &Fault) -> Arc<NodeInventory> {
-    let gpus = inventory.gpus.iter().map(|gpu| Gpu { fault: Some(fault.clone()), ..gpu.clone() }).collect();
+    let gpus =
+        inventory.gpus.iter().map(|gpu| Gpu { fault: Some(fault.clone()), outdated: true, ..gpu.clone() }).collect();
     Arc::new(NodeInventory { gpus, ..inventory.clone() })
 }

@@ -75,7 +75,7 @@ impl<'s> Reader<'s> {
                 Err(error) => {
                     let fault = error.fault();
                     match before.and_then(|before| before.gpus.iter().find(|gpu| gpu.index == index)) {
-                        Some(known) => inventory.gpus.push(Gpu { fault: Some(fault), ..known.clone() }),
+                        Some(known) => inventory.gpus.push(Gpu { fault: Some(fault), outdated: true, ..known.clone() }),
                         None => inventory.unreadable.push(UnreadableGpu { index, fault }),
                     }
                 }
@@ -133,6 +133,7 @@ impl<'s> Reader<'s> {
             vitals: Vitals::default(),
             processes: None,
             unwatched: None,
+            outdated: false,
             fault: None,
         };
         Ok(Identified { handle, gpu, model, pci_ids })

@@ -53,7 +53,7 @@ impl Surveyor<'_> {
             processes_known: false,
         };
         if let Err(error) = self.look(&handle, &model, &mut survey) {
-            survey.gpu.fault = Some(error.fault());
+            (survey.gpu.fault, survey.gpu.outdated) = (Some(error.fault()), true);
         }
         Ok(survey)
     }

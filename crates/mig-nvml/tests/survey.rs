@@ -29,6 +29,7 @@ fn expected(world: &World, index: usize, gpu: &Gpu) -> GpuSurvey {
                 recovery: Some(mig_model::Recovery::None),
             },
             unwatched: None,
+            outdated: false,
             processes: None,
             index: u32::try_from(index).unwrap(),
             uuid: GpuUuid::new(gpu.uuid.clone()).unwrap(),

@@ -35,6 +35,7 @@ impl CutModel {
         let gpu = Gpu {
             vitals: mig_model::Vitals::default(),
             unwatched: None,
+            outdated: false,
             processes: None,
             index,
             uuid,

@@ -9,6 +9,7 @@ fn gpu(index: u32, instances: Vec<GpuInstance>) -> Gpu {
     Gpu {
         vitals: mig_model::Vitals::default(),
         unwatched: None,
+        outdated: false,
         processes: Some(Vec::new()),
         index,
         uuid: GpuUuid::new(format!("GPU-{index}")).unwrap(),

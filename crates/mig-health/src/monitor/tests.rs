@@ -51,6 +51,7 @@ fn gpu(name: &str, slices: &[&str]) -> Gpu {
             ..Vitals::default()
         },
         unwatched: None,
+        outdated: false,
         processes: None,
         fault: None,
     }
@@ -236,6 +237,23 @@ fn a_lost_gpu_that_returns_was_reset() {
     monitor.read(&node, at(4000), at(4000));
     assert_eq!(bad(&mut monitor, &node, at(4004)), "*");
     assert_eq!(bad(&mut monitor, &node, at(4005)), "");
+}
+
+/// Of a GPU that an agent has never read it has the index alone.
+#[test]
+fn a_gpu_that_a_restarted_agent_cannot_read_at_first_was_not_reset() {
+    let (mut first, mut well) = (monitor(), seven());
+    well.gpus[0].vitals.uncorrectable_errors = Some(1);
+    first.read(&well, at(1), at(1));
+    first.xid(&event(79, None), at(10));
+    for (fault, is_reset) in [(Fault { kind: "Timeout", message: "late".to_owned() }, false), (lost().unwrap(), true)] {
+        let mut next = monitor();
+        next.restore(&first.record(), at(20));
+        let unreadable = vec![mig_model::UnreadableGpu { index: 0, fault }];
+        next.read(&NodeInventory { gpus: vec![], unreadable, ..NodeInventory::default() }, at(20), at(20));
+        next.read(&well, at(25), at(25));
+        assert_eq!(bad(&mut next, &well, at(35)), if is_reset { "" } else { "*" });
+    }
 }
 
 #[test]

@@ -22,6 +22,7 @@ fn cut(index: u32, name: &str, profiles: &[&str]) -> Gpu {
     Gpu {
         vitals: crate::Vitals::default(),
         unwatched: None,
+        outdated: false,
         processes: None,
         index,
         uuid: GpuUuid::new(format!("GPU-{index}")).unwrap(),

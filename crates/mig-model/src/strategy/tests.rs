@@ -25,6 +25,7 @@ fn cut(index: u32, profiles: &[&str]) -> Gpu {
     Gpu {
         vitals: crate::Vitals::default(),
         unwatched: None,
+        outdated: false,
         processes: None,
         index,
         uuid: GpuUuid::new(format!("GPU-{index}")).unwrap(),
@@ -82,6 +83,27 @@ fn mixed_names_a_gpu_on_which_nothing_is_cut() {
 fn none_ignores_mig_even_where_it_is_on() {
     let (resources, _) = offered(vec![cut(0, &["1g.5gb"]), whole(1)], Strategy::None);
     assert_eq!(resources, [expect("nvidia.com/gpu", &["GPU-0", "GPU-1"])]);
+}
+
+/// Whoever has a whole GPU has its slices.
+#[test]
+fn a_fault_of_a_slice_is_one_of_the_gpu_that_is_offered_whole() {
+    let mut gpu = cut(0, &["2g.10gb", "1g.5gb"]);
+    gpu.instances[1].compute_instances[0].fault = Some(Fault { kind: "Xid", message: "XID 48".to_owned() });
+    let inventory = NodeInventory { gpus: vec![gpu.clone(), cut(1, &["1g.5gb"])], ..NodeInventory::default() };
+    let offers = assign(&inventory, &Terms::plain(Strategy::None, ResourceDomain::default()));
+    let [first, second] = offers.resources.values().next().unwrap().as_slice() else { panic!("{offers:?}") };
+    let fault = first.fault.clone().unwrap();
+    assert_eq!((fault.kind, fault.message.as_str()), ("Xid", "MIG-0-1 (1g.5gb): XID 48"));
+    assert_eq!(second.fault, None);
+}
+
+#[test]
+fn single_names_what_is_not_alike() {
+    let (resources, left_out) = offered(vec![cut(0, &["3g.20gb", "1g.5gb", "1g.5gb"]), cut(1, &[])], Strategy::Single);
+    assert_eq!(resources, []);
+    assert!(left_out[0].reason.starts_with("has 1g.5gb, 3g.20gb, but"), "{left_out:?}");
+    assert!(left_out[1].reason.contains("nothing is cut"), "{left_out:?}");
 }
 
 #[test]

@@ -22,6 +22,7 @@ fn gpu(processes: Option<Vec<Process>>) -> Gpu {
         instances: Vec::new(),
         vitals: Vitals::default(),
         unwatched: None,
+        outdated: false,
         processes,
         fault: None,
     }
@@ -64,7 +65,9 @@ fn what_runs_on_a_slice_that_a_pod_holds_is_the_pods() {
 #[test]
 fn a_gpu_that_cannot_be_read_says_nothing_of_its_processes() {
     let mut gpu = gpu(Some(vec![]));
-    gpu.fault = Some(Fault { kind: "GpuIsLost", message: "lost".to_owned() });
+    gpu.fault = Some(Fault { kind: "Xid", message: "XID 79".to_owned() });
+    assert_eq!(Use::of(Pods::None, gpu.running(Some((1, 0)))), Use::Free, "it is ill, and can be read");
+    gpu.outdated = true;
     assert!(matches!(Use::of(Pods::None, gpu.running(Some((1, 0)))), Use::Unknown { .. }));
 }
 
@@ -106,7 +109,7 @@ fn what_is_gone_is_used_by_what_the_driver_still_lists_there() {
     again.instances = vec![GpuInstance { id: 1, profile, placement: None, compute_instances: vec![compute] }];
     assert_eq!(used(&again), Use::Free);
     assert_eq!(node(again.clone()).running_on(&slice("MIG-new")).unwrap().on_it, [on_it]);
-    again.fault = Some(Fault { kind: "GpuIsLost", message: "lost".to_owned() });
+    again.outdated = true;
     assert!(matches!(used(&again), Use::Unknown { .. }));
     assert_eq!(NodeInventory::default().running_on(&slice("MIG-gone")), Some(Running::default()));
 }
