@@ -23,15 +23,19 @@ feature-file
 {{- define "mig-agent.modes" -}}
 {{- $strategies := (include "mig-agent.deviceListStrategies" . | fromJson).list }}
 {{- $labels := include "mig-agent.nodeLabels" . }}
+{{- $tidy := .Values.tidyNodeStatus | default false }}
+{{- $config := or (.Values.config).name (.Values.config).map | empty | not }}
+{{- $asks := or (eq $labels "node") $tidy $config }}
 {{- toJson (dict
     "deviceSpecs" (or .Values.passDeviceSpecs .Values.compatWithCPUManager | default false)
     "cdi" (or (has "cdi-annotations" $strategies) (has "cdi-cri" $strategies))
     "featureFile" (eq $labels "feature-file")
     "labelsNode" (eq $labels "node")
-    "config" (or (.Values.config).name (.Values.config).map | empty | not)
-    "asksApiServer" (or (eq $labels "node") (.Values.config).name (.Values.config).map | empty | not)
-    "clusterRole" (and (or (eq $labels "node") (.Values.config).name (.Values.config).map) (ne ((.Values.rbac).create | toString) "false") | empty | not)
-    "policy" (and (eq $labels "node") (ne ((.Values.rbac).restrictToOwnNode | toString) "false"))
+    "tidy" $tidy
+    "config" $config
+    "asksApiServer" $asks
+    "clusterRole" (and $asks (ne ((.Values.rbac).create | toString) "false"))
+    "policy" (and (or (eq $labels "node") $tidy) (ne ((.Values.rbac).restrictToOwnNode | toString) "false"))
     "service" (or ((.Values.metrics).service).enabled ((.Values.metrics).serviceMonitor).enabled | default false)) }}
 {{- end }}
 
@@ -97,6 +101,9 @@ feature-file
 {{- with .Values.config.fallbackStrategies }}
 - {name: FALLBACK_STRATEGIES, value: {{ join "," . | quote }}}
 {{- end }}
+{{- end }}
+{{- if $modes.tidy }}
+- {name: TIDY_NODE_STATUS, value: "true"}
 {{- end }}
 {{- if $modes.asksApiServer }}
 - {name: NODE_NAME, valueFrom: {fieldRef: {fieldPath: spec.nodeName}}}

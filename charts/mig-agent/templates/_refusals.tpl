@@ -153,13 +153,19 @@ worker:
 {{- if and ((.Values.metrics).prometheusRule).enabled (eq (include "mig-agent.lacks" (list . "monitoring.coreos.com/v1" "PrometheusRule")) "true") }}
 {{- $why = append $why "metrics.prometheusRule.enabled: the cluster has no PrometheusRule. Install the Prometheus operator first." }}
 {{- end }}
-{{- if and $modes.config (not $modes.labelsNode) (not (.Values.serviceAccount).create) (not (.Values.serviceAccount).name) }}
+{{- if and $modes.config (not $modes.labelsNode) (not $modes.tidy) (not (.Values.serviceAccount).create) (not (.Values.serviceAccount).name) }}
 {{- $why = append $why "config: the namespace's default account would get the right to read nodes. Set serviceAccount.create=true, or name an account in serviceAccount.name." }}
 {{- end }}
 {{- if and $modes.labelsNode (not (.Values.serviceAccount).create) (not (.Values.serviceAccount).name) }}
 {{- $why = append $why "nodeLabels=node: the namespace's default account would get the right to change nodes. Set serviceAccount.create=true, or name an account in serviceAccount.name." }}
 {{- end }}
-{{- if and $modes.policy (ne (include "mig-agent.hasPolicies" .) "true") }}
+{{- if and $modes.tidy (not (.Values.serviceAccount).create) (not (.Values.serviceAccount).name) }}
+{{- $why = append $why "tidyNodeStatus: the namespace's default account would get the right to change the status of nodes. Set serviceAccount.create=true, or name an account in serviceAccount.name." }}
+{{- end }}
+{{- if and $modes.tidy $modes.policy (ne (include "mig-agent.hasPolicies" .) "true") }}
+{{- $why = append $why (printf "tidyNodeStatus: Kubernetes %s has no ValidatingAdmissionPolicy (1.30 has), so each agent could change the status of every node. Leave it off; or accept that with rbac.restrictToOwnNode=false." .Capabilities.KubeVersion.Version) }}
+{{- end }}
+{{- if and $modes.labelsNode $modes.policy (ne (include "mig-agent.hasPolicies" .) "true") }}
 {{- $why = append $why (printf "nodeLabels=node: Kubernetes %s has no ValidatingAdmissionPolicy (1.30 has), so each agent could change every node. Use nodeLabels=featureFile; or accept that with rbac.restrictToOwnNode=false." .Capabilities.KubeVersion.Version) }}
 {{- end }}
 {{- $given := .Values.securityContext | default dict }}
@@ -198,6 +204,7 @@ KUBELET_ROOT: kubeletRoot
 CDI_DIR: cdiDir
 NODE_LABELS: nodeLabels
 NODE_NAME: nodeLabels
+TIDY_NODE_STATUS: tidyNodeStatus
 CONFIG_FILE: config
 CONFIG_FILE_SRCDIR: config
 DEFAULT_CONFIG: config

@@ -170,49 +170,76 @@ fn who_may_not_list_daemonsets_is_told_and_can_go_on() {
     }
 }
 
-/// With the token of an agent's pod on the node `own`.
+/// A user of kubectl with the token of an agent's pod on the node `own`.
+struct Agent<'c> {
+    cluster: &'c Cluster,
+    _folder: tempfile::TempDir,
+    config: String,
+}
+
+impl<'c> Agent<'c> {
+    fn on_its_node(cluster: &'c Cluster) -> Self {
+        // As the kubelet asks for it: bound to the pod, and through it to the node.
+        cluster.create("agents-pod");
+        let request = [
+            "--namespace",
+            "mig-agent",
+            "create",
+            "token",
+            "mig-agent",
+            "--bound-object-kind=Pod",
+            "--bound-object-name=agent",
+        ];
+        let token = cluster.kubectl(&request);
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("kubeconfig").to_string_lossy().into_owned();
+        std::fs::copy(std::env::var("KUBECONFIG").unwrap(), &config).unwrap();
+        cluster.kubectl(&["--kubeconfig", &config, "config", "set-credentials", "agent", "--token", token.trim()]);
+        cluster.kubectl(&["--kubeconfig", &config, "config", "set-context", "--current", "--user", "agent"]);
+        Self { cluster, _folder: folder, config }
+    }
+
+    fn with<'a>(&'a self, arguments: &[&'a str]) -> Vec<&'a str> {
+        [&["--kubeconfig", &self.config], arguments].concat()
+    }
+
+    fn does(&self, arguments: &[&str]) {
+        self.cluster.kubectl(&self.with(arguments));
+    }
+
+    fn may_not(&self, arguments: &[&str]) -> String {
+        self.cluster.refused(&self.with(arguments))
+    }
+
+    /// The policy is in force a moment after it was made.
+    fn is_kept_to_its_node(&self, change_of_another: &[&str]) {
+        let mut refused = String::new();
+        for _ in 0..100 {
+            let output = std::process::Command::new("kubectl").args(self.with(change_of_another)).output().unwrap();
+            refused = String::from_utf8_lossy(&output.stderr).into_owned();
+            if !output.status.success() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        assert!(refused.contains("mig-agent may change its own node only"), "{refused}");
+    }
+}
+
+fn merged<'a>(node: &'a str, patch: &'a str) -> [&'a str; 6] {
+    ["patch", "node", node, "--type=merge", "--patch", patch]
+}
+
 #[test]
 fn an_agents_token_changes_its_labels_on_its_node_and_nothing_else() {
     let cluster = Cluster::with(&["mig-agent"]);
     cluster.create("nodes");
     install(&helms()[0], "install", "mig-agent", "mig-agent", &["--set", "nodeLabels=node"]).unwrap();
-    // As the kubelet asks for it: bound to the pod, and through it to the node.
-    cluster.create("agents-pod");
-    let request = [
-        "--namespace",
-        "mig-agent",
-        "create",
-        "token",
-        "mig-agent",
-        "--bound-object-kind=Pod",
-        "--bound-object-name=agent",
-    ];
-    let token = cluster.kubectl(&request);
-    let folder = tempfile::tempdir().unwrap();
-    let config = folder.path().join("kubeconfig");
-    let config = config.to_string_lossy();
-    std::fs::copy(std::env::var("KUBECONFIG").unwrap(), &*config).unwrap();
-    cluster.kubectl(&["--kubeconfig", &config, "config", "set-credentials", "agent", "--token", token.trim()]);
-    cluster.kubectl(&["--kubeconfig", &config, "config", "set-context", "--current", "--user", "agent"]);
-    let agent = ["--kubeconfig", &config];
-    let patch = |node: &'static str, patch: &'static str| {
-        [&agent[..], &["patch", "node", node, "--type=merge", "--patch", patch]].concat()
-    };
-
+    let agent = Agent::on_its_node(&cluster);
     let label = r#"{"metadata": {"labels": {"nvidia.com/mig-3g.20gb.count": "2"}}}"#;
-    // The policy is in force a moment after it was made.
-    let mut refused = String::new();
-    for _ in 0..100 {
-        let output = std::process::Command::new("kubectl").args(patch("other", label)).output().unwrap();
-        refused = String::from_utf8_lossy(&output.stderr).into_owned();
-        if !output.status.success() {
-            break;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(100));
-    }
-    assert!(refused.contains("mig-agent may change its own node only"), "{refused}");
-    cluster.kubectl(&patch("own", label));
-    cluster.kubectl(&patch("own", r#"{"metadata": {"labels": {"nvidia.com/mig-3g.20gb.count": null}}}"#));
+    agent.is_kept_to_its_node(&merged("other", label));
+    agent.does(&merged("own", label));
+    agent.does(&merged("own", r#"{"metadata": {"labels": {"nvidia.com/mig-3g.20gb.count": null}}}"#));
     for (change, why) in [
         (r#"{"metadata": {"labels": {"example.org/rack": "2"}}}"#, "only the labels that describe GPUs"),
         (r#"{"metadata": {"labels": {"example.org/rack": null}}}"#, "only the labels that describe GPUs"),
@@ -221,15 +248,65 @@ fn an_agents_token_changes_its_labels_on_its_node_and_nothing_else() {
         (r#"{"spec": {"unschedulable": true}}"#, "may change labels only"),
         (r#"{"spec": {"taints": [{"key": "a", "effect": "NoExecute"}]}}"#, "may change labels only"),
     ] {
-        let refused = cluster.refused(&patch("own", change));
+        let refused = agent.may_not(&merged("own", change));
         assert!(refused.contains(why), "{change}: {refused}");
     }
     for forbidden in [&["get", "nodes"][..], &["delete", "node", "own"], &["get", "secrets", "--all-namespaces"]] {
-        let refused = cluster.refused(&[&agent[..], forbidden].concat());
+        let refused = agent.may_not(forbidden);
         assert!(refused.contains("Forbidden") || refused.contains("forbidden"), "{refused}");
     }
-    let status =
-        [&patch("own", r#"{"status": {"capacity": {"nvidia.com/gpu": "9"}}}"#)[..], &["--subresource=status"]].concat();
-    assert!(cluster.refused(&status).contains("forbidden"));
+    let status = merged("own", r#"{"status": {"capacity": {"nvidia.com/gpu": "9"}}}"#);
+    assert!(agent.may_not(&[&status[..], &["--subresource=status"]].concat()).contains("forbidden"));
+    uninstall(&helms()[0], "mig-agent", "mig-agent");
+}
+
+#[test]
+fn an_agents_token_takes_names_with_0_out_of_its_nodes_status_and_does_nothing_else() {
+    let cluster = Cluster::with(&["mig-agent"]);
+    cluster.create("nodes");
+    let amounts = r#"{"cpu": "8", "nvidia.com/mig-1g.5gb": "0", "nvidia.com/mig-2g.10gb": "2", "nvidia.com/small": "0",
+                      "nvidia.com/gpu": "0", "nvidia.com/gpu.shared": "0", "example.org/mig-1g.5gb": "0"}"#;
+    let status = format!(
+        r#"{{"status": {{"capacity": {amounts}, "allocatable": {amounts},
+            "conditions": [{{"type": "Ready", "status": "True"}}]}}}}"#
+    );
+    for node in ["own", "other"] {
+        cluster.kubectl(&[&merged(node, &status)[..], &["--subresource=status"]].concat());
+    }
+    install(&helms()[0], "install", "mig-agent", "mig-agent", &["--set", "tidyNodeStatus=true"]).unwrap();
+    cluster.create("status-reader");
+    let agent = Agent::on_its_node(&cluster);
+    let of_status = |node: &'static str, kind: &'static str, patch: &'static str| {
+        ["patch", "node", node, kind, "--subresource=status", "--patch", patch]
+    };
+    let removal = r#"[{"op": "test", "path": "/status/capacity/nvidia.com~1mig-1g.5gb", "value": "0"},
+                      {"op": "remove", "path": "/status/capacity/nvidia.com~1mig-1g.5gb"},
+                      {"op": "remove", "path": "/status/allocatable/nvidia.com~1mig-1g.5gb"}]"#;
+    let small = r#"{"status": {"allocatable": {"nvidia.com/small": null}}}"#;
+    agent.is_kept_to_its_node(&of_status("other", "--type=merge", small));
+    agent.does(&of_status("own", "--type=json", removal));
+    agent.does(&of_status("own", "--type=merge", small));
+    let left = cluster.kubectl(&["get", "node", "own", "--output", "jsonpath={.status.capacity}{.status.allocatable}"]);
+    assert_eq!((left.matches("mig-1g.5gb").count(), left.matches("small").count()), (2, 1), "{left}");
+    for (change, why) in [
+        (r#"{"status": {"capacity": {"nvidia.com/mig-2g.10gb": null}}}"#, "that are 0"),
+        (r#"{"status": {"capacity": {"nvidia.com/mig-2g.10gb": "0"}}}"#, "that are 0"),
+        (r#"{"status": {"capacity": {"nvidia.com/mig-7g.40gb": "0"}}}"#, "that are 0"),
+        (r#"{"status": {"capacity": {"nvidia.com/gpu": null}}}"#, "never those of whole GPUs"),
+        (r#"{"status": {"capacity": {"nvidia.com/gpu.shared": null}}}"#, "never those of whole GPUs"),
+        (r#"{"status": {"allocatable": {"example.org/mig-1g.5gb": null}}}"#, "names of nvidia.com"),
+        (r#"{"status": {"allocatable": {"cpu": null}}}"#, "names of nvidia.com"),
+        (r#"{"status": {"capacity": null}}"#, "that are 0"),
+        (r#"{"status": {"conditions": [{"type": "Ready", "status": "False"}]}}"#, "only capacity and allocatable"),
+        (r#"{"status": {"conditions": null}}"#, "only capacity and allocatable"),
+        (r#"{"status": {"addresses": [{"type": "Hostname", "address": "a"}]}}"#, "only capacity and allocatable"),
+        (r#"{"metadata": {"labels": {"nvidia.com/mig-3g.20gb.count": "2"}}}"#, "may change no labels"),
+        (r#"{"metadata": {"annotations": {"a": "b"}}}"#, "may change status only"),
+    ] {
+        let refused = agent.may_not(&of_status("own", "--type=merge", change));
+        assert!(refused.contains(why), "{change}: {refused}");
+    }
+    let label = merged("own", r#"{"metadata": {"labels": {"nvidia.com/mig-3g.20gb.count": "2"}}}"#);
+    assert!(agent.may_not(&label).contains("cannot patch resource \"nodes\""));
     uninstall(&helms()[0], "mig-agent", "mig-agent");
 }

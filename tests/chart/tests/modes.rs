@@ -5,7 +5,7 @@
 use chart::{assert_snapshot, helms, snapshots, stems, text_of};
 
 /// A snapshot's name, and the arguments that make it.
-const MODES: [(&str, &[&str]); 17] = [
+const MODES: [(&str, &[&str]); 18] = [
     ("default", &[]),
     ("single", &["--set", "migStrategy=single"]),
     ("volume-mounts", &["--set", r"deviceListStrategy=envvar\,volume-mounts", "--set", "deviceIDStrategy=index"]),
@@ -30,6 +30,7 @@ const MODES: [(&str, &[&str]); 17] = [
         "labels-node-unrestricted",
         &["--set", "nodeLabels=node", "--set", "rbac.restrictToOwnNode=false", "--kube-version", "1.28.0"],
     ),
+    ("tidy", &["--set", "tidyNodeStatus=true"]),
     (
         "config",
         &[
@@ -86,12 +87,12 @@ fn no_snapshot_is_left_of_what_is_gone() {
     assert_eq!(snapshots(), expected);
 }
 
-/// Whatever is switched on, only labels and the choice of a configuration need the API server.
+/// Whatever is switched on, only labels, the choice of a configuration and the tidying of the status need the API server.
 #[test]
 fn a_token_is_given_only_to_who_asks_the_api_server() {
     for name in snapshots() {
         let text = text_of(&format!("tests/chart/snapshots/{name}.yaml"));
-        let wants = name.starts_with("labels-node") || name == "config" || name == "changed";
+        let wants = name.starts_with("labels-node") || ["config", "tidy", "changed"].contains(&name.as_str());
         assert_eq!(text.contains("automountServiceAccountToken: true"), wants, "{name}");
         assert_eq!(text.contains("kind: ClusterRole\n"), wants, "{name}");
     }

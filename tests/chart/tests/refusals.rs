@@ -5,7 +5,7 @@
 use chart::{Refusal, assert_snapshot, helms};
 
 /// Arguments of `helm template`, one refusal each.
-const BY_SENTENCE: [&[&str]; 54] = [
+const BY_SENTENCE: [&[&str]; 57] = [
     &["--set-string", "config.name=mine,config.map.default=version: v1"],
     &["--set-string", "config.default=large,config.map.small=version: v1"],
     &["--set", "config.default=large"],
@@ -39,6 +39,9 @@ const BY_SENTENCE: [&[&str]; 54] = [
     &["--set", "nodeLabels=node", "--kube-version", "1.29.0"],
     &["--set", "nodeLabels=node", "--kube-version", "1.33.0", "--api-versions", "v1/Pod"],
     &["--set", "nodeLabels=node,rbac=null", "--kube-version", "1.29.0"],
+    &["--set", "tidyNodeStatus=true,serviceAccount.create=false"],
+    &["--set", "tidyNodeStatus=true", "--kube-version", "1.29.0"],
+    &["--set", "extraArgs={--tidy-node-status}"],
     &["--set", "privileged=true,securityContext.allowPrivilegeEscalation=false"],
     &["--set", "securityContext.privileged=true,securityContext.allowPrivilegeEscalation=false"],
     &["--set", "metrics.serviceMonitor.enabled=true", "--api-versions", "v1/Pod"],
