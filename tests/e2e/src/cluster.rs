@@ -25,6 +25,9 @@ const SETTLED: Duration = Duration::from_secs(60);
 /// settle times (5 s each) after it met its kubelet.
 const FORGOTTEN: Duration = Duration::from_secs(120);
 
+/// That, then the kubelet's five minutes for a plugin to come back, and the agent's own looks.
+const TIDIED: Duration = Duration::from_secs(600);
+
 /// A cluster that nobody else uses while this value lives.
 pub struct Cluster {
     pub(crate) client: Client,
@@ -71,6 +74,22 @@ impl Cluster {
     pub async fn resources(&self) -> Result<(BTreeMap<String, u64>, BTreeMap<String, u64>)> {
         let status = self.node().await?.status.unwrap_or_default();
         Ok((ours(status.capacity), ours(status.allocatable)))
+    }
+
+    /// Waits until a resource's name is neither in the node's capacity nor in what is allocatable of it, and gives the names that
+    /// are.
+    ///
+    /// # Errors
+    /// When it is there for too long.
+    pub async fn without(&self, resource: &str) -> Result<Vec<String>> {
+        wait_for(&format!("{resource} to leave the node's status"), TIDIED, async || {
+            let status = self.node().await?.status.unwrap_or_default();
+            let lists = [status.capacity, status.allocatable].into_iter().flatten();
+            let names: Vec<String> = lists.flat_map(BTreeMap::into_keys).collect();
+            let is_there = names.iter().any(|name| name == resource);
+            Ok(if is_there { Look::Instead(format!("there are {names:?}")) } else { Look::Found(names) })
+        })
+        .await
     }
 
     /// Waits until the node has no slice to give.

@@ -23,6 +23,8 @@ mod labels;
 mod security;
 #[path = "suite/slices.rs"]
 mod slices;
+#[path = "suite/tidy.rs"]
+mod tidy;
 
 /// One trial for each test, by its function's name.
 macro_rules! trials {
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
         cdi::trials(),
         chart::trials(),
         config::trials(),
+        tidy::trials(),
     ]
     .into_iter()
     .flatten()
