@@ -2,7 +2,7 @@
 //! file, which is NVIDIA's `version: v1`.
 //!
 //! ```text
-//!   the Node's label --choice--> file --file::read--> File --Chosen::of(Args)--> watch<Option<Arc<Chosen>>> --> health --> offers, labels
+//!   the Node's label --choice--> file --file::parse--> File --Chosen::of(Args)--> watch<Option<Arc<Chosen>>> --> health --> offers, labels
 //! ```
 //! A file that is bad, or goes away, leaves the last good one in force. Before there was a good one nothing is offered.
 

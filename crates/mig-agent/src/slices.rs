@@ -43,7 +43,7 @@ pub(crate) enum State {
     Outside,
     /// It has a fault; somebody may use it all the same.
     Unhealthy,
-    /// It no longer exists; a pod may still hold its id.
+    /// It no longer exists, or goes by another name; a pod may still hold this one.
     Vanished,
     /// It exists and is well. Who uses it is not known.
     Unknown,

@@ -14,6 +14,8 @@ use crate::usage::Usage;
 
 /// Nodes are made and removed, drivers replaced, by people who tell nobody.
 const SELDOM: Duration = Duration::from_secs(10);
+/// Where it is only device nodes that are looked at, and not all the driver's files.
+const NODES: Duration = Duration::from_secs(2);
 /// While something is missing without which a device cannot be given.
 const OFTEN: Duration = Duration::from_secs(1);
 /// Reading and writing take milliseconds, unless a disk or a network file system hangs.
@@ -37,7 +39,7 @@ pub(crate) async fn follow(
         let mut again = None;
         let mut keeps = false;
         if let Some(now) = now {
-            let touches_files = now.container.touches_files();
+            let (touches_files, writes_cdi) = (now.container.touches_files(), now.container.writes_cdi());
             let ready = if touches_files {
                 let (worker, usage) = (Arc::clone(&prepare), Arc::clone(&usage));
                 let work = spawn_blocking(move || worker.run(&now, |id| usage.is_unused(id)));
@@ -50,7 +52,8 @@ pub(crate) async fn follow(
                 status.unprepared(ready.problem.clone());
                 keeps = ready.keeps;
                 let missing = ready.problem.is_some() || ready.blocks;
-                again = touches_files.then_some(if missing { OFTEN } else { SELDOM });
+                let calm = if writes_cdi { SELDOM } else { NODES };
+                again = touches_files.then_some(if missing { OFTEN } else { calm });
                 prepared.send_if_modified(|before| {
                     let changed = before.as_deref() != Some(&ready);
                     if changed {

@@ -40,7 +40,7 @@ struct Activity {
 pub struct Listed {
     /// Which.
     pub device: Device,
-    /// It no longer exists; a pod may still hold its id.
+    /// It no longer exists, or goes by another name; a pod may still hold this id.
     pub vanished: bool,
     /// The pods that hold this id.
     pub pods: Pods,

@@ -26,7 +26,7 @@ pub(crate) struct Roster {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(crate) offered: Offered,
-    /// The device no longer exists. Its id stays, Unhealthy, for as long as a pod may hold it: a kubelet that misses
+    /// The device no longer exists, or not under this id. It stays, Unhealthy, for as long as a pod may hold it: a kubelet that misses
     /// an id it has given away can panic.
     pub(crate) gone: bool,
 }

@@ -133,6 +133,7 @@ impl Obstacle {
 pub(crate) async fn keep_registered(serving: Serving) {
     let Serving { outlet, paths, mut directory, status, stop } = serving;
     let mut pause = Pause::default();
+    let mut known = None;
     loop {
         // The first look at the directory may still be to come.
         let looked = directory.wait_for(|state| state.changes > 0).await.map(|state| state.kubelet);
@@ -147,6 +148,10 @@ pub(crate) async fn keep_registered(serving: Serving) {
             present = directory.wait_for(|state| state.kubelet.is_some()) => present.ok().and_then(|state| state.kubelet),
         };
         let Some(kubelet) = kubelet else { return };
+        // What the last one did says nothing of this one.
+        if known.replace(kubelet).is_some_and(|before| before != kubelet) {
+            pause = Pause::default();
+        }
         // The first list must have what pods hold from before: leaving it out would be dropping it.
         let met = outlet.usage.meet(kubelet);
         let has_podresources = SocketIdentity::of(&paths.pod_resources_socket()).is_some();

@@ -224,7 +224,9 @@ impl PluginService {
             return Err(Status::not_found(format!("{resource} has no device {:?}", shown(id))));
         };
         if entry.gone {
-            return Err(Status::failed_precondition(format!("{id} of {resource} no longer exists on the GPU")));
+            return Err(Status::failed_precondition(format!(
+                "{id} of {resource} is offered no more: it is gone from the GPU, or goes by another name now"
+            )));
         }
         if let Some(fault) = &entry.device().fault {
             return Err(Status::failed_precondition(format!("{id} of {resource} is unhealthy: {}", fault.message)));

@@ -124,12 +124,12 @@ impl Usage {
     /// The pods that hold the id, as far as is known at present. Good enough to be shown, not to drop an id: see
     /// [`Self::is_free`].
     pub(crate) fn pods_with(&self, id: &str) -> Pods {
-        self.state().pods(self.settle, |own| own == id)
+        self.state().pods_with(id, self.settle)
     }
 
     /// The pods that hold the slice of that UUID, as whichever share and under whatever name.
     pub(crate) fn pods_on(&self, uuid: &str) -> Pods {
-        self.state().pods(self.settle, |own| uuid_of(own) == uuid)
+        self.state().pods_where(|own| uuid_of(own) == uuid, self.settle)
     }
 
     /// Whether a pod seems to hold the id, as [`Self::pods_with`] knows it, without asking which: good enough to choose by.

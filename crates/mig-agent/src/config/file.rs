@@ -9,8 +9,8 @@ use super::schema::{File, Flags};
 /// A ConfigMap has at most as much.
 const LONGEST: u64 = 1 << 20;
 
-/// What the file says, or why it cannot be used, in one line.
-pub(crate) fn read(path: &Path) -> Result<File, String> {
+/// The file's text, or why there is none, in one line.
+pub(super) fn text(path: &Path) -> Result<String, String> {
     // What is no plain file may never end, or never begin.
     let metadata = fs::metadata(path).map_err(|error| format!("unable to read it: {error}"))?;
     if !metadata.is_file() {
@@ -22,9 +22,10 @@ pub(crate) fn read(path: &Path) -> Result<File, String> {
     let mut text = String::new();
     let opened = fs::File::open(path).map_err(|error| format!("unable to read it: {error}"))?;
     opened.take(LONGEST).read_to_string(&mut text).map_err(|error| format!("unable to read it: {error}"))?;
-    parse(&text)
+    Ok(text)
 }
 
+/// What the file says, or why it cannot be used, in one line.
 pub(super) fn parse(text: &str) -> Result<File, String> {
     if text.trim().is_empty() {
         return Err("it is empty: expected at least version: v1".to_owned());

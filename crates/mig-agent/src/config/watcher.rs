@@ -78,12 +78,17 @@ async fn look(source: Source, label: Option<String>, seen: Option<Sight>) -> (Si
         if seen.as_ref() == Some(&sight) {
             return (sight, None);
         }
-        let read = match &sight.0 {
-            Ok(Some(path)) => file::read(path),
+        let (found, mark) = sight;
+        let read = match &found {
+            Ok(Some(path)) => match file::text(path) {
+                Ok(text) => file::parse(&text),
+                // Without a mark it is read at the next look again: what fails now may not then.
+                Err(why) => return ((found, None), Some(Err(why))),
+            },
             Ok(None) => Ok(File::default()),
             Err(why) => Err(why.clone()),
         };
-        (sight, Some(read))
+        ((found, mark), Some(read))
     });
     work.await.unwrap_or_else(|error| {
         let why = format!("unable to read it: {error}");
@@ -122,7 +127,10 @@ fn settle(
                 false => "nothing is offered until it is good",
             };
             let shown = path.clone().unwrap_or_default();
-            tracing::error!("the configuration file {shown} cannot be used, {after}: {why}");
+            let is_news = standing.borrow().problem.as_ref() != Some(&why) || standing.borrow().file != path;
+            if is_news {
+                tracing::error!("the configuration file {shown} cannot be used, {after}: {why}");
+            }
             standing.send_modify(|standing| {
                 standing.file = path;
                 standing.problem = Some(why);

@@ -48,7 +48,7 @@ async fn a_bad_request_is_refused_with_its_reason() {
         (&[&["MIG-x"]], Code::NotFound, "has no device \"MIG-x\""),
         (&[&["MIG-a", "MIG-a"]], Code::InvalidArgument, "twice"),
         (&[&["MIG-a"], &["MIG-a"]], Code::InvalidArgument, "twice"),
-        (&[&["MIG-old"]], Code::FailedPrecondition, "no longer exists"),
+        (&[&["MIG-old"]], Code::FailedPrecondition, "offered no more"),
         (&[&["MIG-bad"]], Code::FailedPrecondition, "GPU 1 is lost"),
     ];
     for (containers, code, words) in cases {

@@ -125,14 +125,25 @@ impl State {
         ids.filter(|(id, _)| is_uuid(uuid_of(id)))
     }
 
-    /// The pods that hold one of these ids. That none does is known once podresources was read twice, the last time a
-    /// settle time after the agent's start or its kubelet's.
-    pub(super) fn pods(&self, settle: Duration, is_one: impl Fn(&str) -> bool) -> Pods {
-        let last = self.readings.last();
-        let listed = last.into_iter().flat_map(|reading| &reading.holders).filter(|(id, _)| is_one(id));
-        let mut holders: Vec<Holder> = listed.flat_map(|(_, holders)| holders).cloned().collect();
-        let sights: Vec<Sight> =
-            self.records.iter().filter(|(id, _)| is_one(id)).map(|(_, record)| record.sight).collect();
+    /// The pods that hold an id.
+    pub(super) fn pods_with(&self, id: &str, settle: Duration) -> Pods {
+        let listed = self.readings.last().and_then(|reading| reading.holders.get(id));
+        let record = self.records.get(id);
+        self.pods(listed.into_iter().flatten().cloned().collect(), record.map(|record| record.sight).as_slice(), settle)
+    }
+
+    /// The pods that hold one of these ids.
+    pub(super) fn pods_where(&self, is_one: impl Fn(&str) -> bool, settle: Duration) -> Pods {
+        let listed = self.readings.last().into_iter().flat_map(|reading| &reading.holders);
+        let holders = listed.filter(|(id, _)| is_one(id)).flat_map(|(_, holders)| holders).cloned();
+        let records = self.records.iter().filter(|(id, _)| is_one(id));
+        let sights: Vec<Sight> = records.map(|(_, record)| record.sight).collect();
+        self.pods(holders.collect(), &sights, settle)
+    }
+
+    /// That none does is known once podresources was read twice, the last time a settle time after the agent's start or its
+    /// kubelet's.
+    fn pods(&self, mut holders: Vec<Holder>, sights: &[Sight], settle: Duration) -> Pods {
         if !holders.is_empty() || sights.contains(&Sight::Never) {
             holders.sort();
             holders.dedup();
