@@ -63,7 +63,7 @@ async fn started(node: &Node, arguments: &[&str]) -> (Kubelet, Agent) {
     (kubelet, agent)
 }
 
-//// Whoever has a whole GPU has the slice that is ill, too.
+/// Whoever has a whole GPU has the slice that is ill, too.
 #[tokio::test]
 async fn under_the_strategy_none_an_xid_of_a_slice_is_one_of_the_gpu() {
     let node = Node::new("demo");
@@ -76,7 +76,7 @@ async fn under_the_strategy_none_an_xid_of_a_slice_is_one_of_the_gpu() {
     agent.line("XID 48");
 }
 
-// NVIDIA's #1929: of the slices of one GPU, one alone is told of XIDs.
+/// NVIDIA's #1929: of the slices of one GPU, one alone is told of XIDs.
 #[tokio::test]
 async fn each_of_seven_slices_has_its_own_xid() {
     let node = Node::written(TWO);

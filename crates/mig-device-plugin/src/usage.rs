@@ -182,7 +182,7 @@ impl Usage {
     pub(crate) fn held(&self, resource: &ResourceName) -> Vec<String> {
         let (state, name) = (self.state(), resource.to_string());
         let listed = state.readings.last().and_then(|reading| reading.held.get(&name)).into_iter().flatten();
-        let held: BTreeSet<&String> = listed.chain(state.from_before(&name)).collect();
+        let held: BTreeSet<&String> = listed.chain(state.of_earlier(&name)).collect();
         held.into_iter().cloned().collect()
     }
 
@@ -217,7 +217,7 @@ impl Usage {
     pub(crate) fn held_resources(&self) -> Vec<ResourceName> {
         let state = self.state();
         let listed = state.readings.last().into_iter().flat_map(|reading| reading.held.keys());
-        let is_old = |name: &&String| state.from_before(name).next().is_some();
+        let is_old = |name: &&String| state.of_earlier(name).next().is_some();
         let names: BTreeSet<&String> =
             listed.chain(state.records.values().map(|record| &record.resource).filter(is_old)).collect();
         names.into_iter().filter_map(|name| ResourceName::recognise(name, &self.domain)).collect()

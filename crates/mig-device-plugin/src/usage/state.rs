@@ -178,7 +178,7 @@ impl State {
     }
 
     /// Ids of a resource that were given out before this agent was there, or before this kubelet was.
-    pub(super) fn from_before<'s>(&'s self, resource: &'s str) -> impl Iterator<Item = &'s String> {
+    pub(super) fn of_earlier<'s>(&'s self, resource: &'s str) -> impl Iterator<Item = &'s String> {
         let is_old = |record: &Record| record.sight != Sight::Listed && record.at <= self.met;
         let of_it = self.records.iter().filter(move |(_, record)| record.resource == resource && is_old(record));
         of_it.map(|(id, _)| id)
