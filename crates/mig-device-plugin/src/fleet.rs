@@ -67,6 +67,10 @@ pub async fn run(
     let (before, given_out) = (settings.before.clone(), settings.given_out.clone());
     let usage = Arc::new(Usage::new(settings.domain.clone(), settings.settle, inventory, before, given_out));
     background.spawn(meet_kubelets(directory.clone(), Arc::clone(&usage)));
+    background.spawn({
+        let usage = Arc::clone(&usage);
+        async move { usage.keep_noted().await }
+    });
     let mut readings = usage.subscribe();
     let (sender, mut prepared) = watch::channel(None);
     let prepare = Arc::new(Prepare::new());

@@ -45,6 +45,8 @@ pub(crate) struct Usage {
     state: Mutex<State>,
     /// There will soon be something to see.
     news: Notify,
+    /// What is given out may have changed since it was handed on.
+    unnoted: Notify,
     /// There may be something to see right now.
     another_kubelet: Notify,
     readings: watch::Sender<u64>,
@@ -70,6 +72,7 @@ impl Usage {
             settle,
             inventory,
             news: Notify::new(),
+            unnoted: Notify::new(),
             another_kubelet: Notify::new(),
             readings: watch::Sender::new(0),
             noted,
@@ -91,14 +94,21 @@ impl Usage {
             let record = Record { resource: resource.to_string(), at, sight: Sight::Never };
             state.records.insert(id.clone(), record);
         }
-        self.note(&state);
         drop(state);
+        self.unnoted.notify_one();
         self.news.notify_one();
     }
 
-    /// Has written down what changed.
-    fn note(&self, state: &State) {
-        let now = state.given_out(&self.domain);
+    /// Hands on what is given out whenever it may have changed: after the answer, which is not to wait for it.
+    pub(crate) async fn keep_noted(&self) {
+        loop {
+            self.unnoted.notified().await;
+            self.note();
+        }
+    }
+
+    fn note(&self) {
+        let now = self.state().given_out(&self.domain);
         self.noted.send_if_modified(|noted| {
             let changed = *noted != now;
             if changed {
@@ -113,7 +123,7 @@ impl Usage {
         let inventory = self.inventory.borrow().clone();
         let mut state = self.state();
         state.locate(inventory.as_deref());
-        self.note(&state);
+        self.unnoted.notify_one();
     }
 
     /// The GPU that a held device is, or was, a part of; empty if it is not known.
@@ -272,8 +282,8 @@ impl Usage {
         records.retain(|id, record| !state.lacks(id, Some(record), self.settle));
         state.records = records;
         state.locate(self.inventory.borrow().as_deref());
-        self.note(&state);
         drop(state);
+        self.unnoted.notify_one();
         self.readings.send_modify(|count| *count += 1);
     }
 
