@@ -203,7 +203,7 @@ NVML_LIBRARY: nvmlLibrary
 KUBELET_ROOT: kubeletRoot
 CDI_DIR: cdiDir
 NODE_LABELS: nodeLabels
-NODE_NAME: nodeLabels
+NODE_NAME: nodeLabels, tidyNodeStatus or config
 TIDY_NODE_STATUS: tidyNodeStatus
 CONFIG_FILE: config
 CONFIG_FILE_SRCDIR: config

@@ -76,6 +76,7 @@ fn the_notes_say_what_to_check_next() {
     let _cluster = Cluster::with(&["mig-agent"]);
     for (name, values) in [
         ("default", ""),
+        ("config", "config.name=mine"),
         (
             "changed",
             "migStrategy=single,runtimeClassName=nvidia,nodeLabels=node,rbac.restrictToOwnNode=false,image.repository=ghcr.io/x/y,deviceListStrategy=cdi-cri",
