@@ -26,6 +26,7 @@ mod rival;
 mod roster;
 mod server;
 mod service;
+mod socket;
 mod status;
 mod usage;
 

@@ -11,14 +11,13 @@
 //! until that one goes.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use kubelet::deviceplugin::device_plugin_server::DevicePluginServer;
-use kubelet::{CallError, DirectoryState, KubeletPaths, Registration, SocketIdentity, causes, is_plugin, register};
-use tokio::net::UnixListener;
+use kubelet::{CallError, DirectoryState, KubeletPaths, Registration, SocketIdentity, causes, register};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
@@ -32,6 +31,7 @@ use crate::outlet::Outlet;
 use crate::pause::{Pause, Setback};
 use crate::rival;
 use crate::service::{Contact, PluginService, Streams, note_caller, options};
+use crate::socket::{Place, Socket, SocketGuard};
 use crate::status::Status;
 
 /// A kubelet opens its stream within milliseconds of Register.
@@ -233,7 +233,7 @@ impl Session<'_> {
         let begun = async {
             match self.rival().await {
                 Some(obstacle) => Err(obstacle),
-                None => Socket::bind(self.paths.device_plugins(), &endpoint).await,
+                None => self.bind(&endpoint).await,
             }
         };
         // Sockets whose owners hang are waited for, one by one; the end of the pod is not put off by them.
@@ -285,6 +285,15 @@ impl Session<'_> {
         Some(Obstacle::Owned { socket, directory })
     }
 
+    async fn bind(&self, endpoint: &str) -> Result<Socket, Obstacle> {
+        let directory = self.paths.device_plugins();
+        match Socket::bind(&directory, endpoint).await {
+            Ok(Some(socket)) => Ok(socket),
+            Ok(None) => Err(Obstacle::SocketTaken { socket: endpoint.to_owned() }),
+            Err(source) => Err(Obstacle::Bind { directory, source }),
+        }
+    }
+
     async fn register_and_watch(
         &self,
         endpoint: String,
@@ -293,8 +302,15 @@ impl Session<'_> {
         directory: &mut watch::Receiver<DirectoryState>,
     ) -> Obstacle {
         let mut streams = contact.streams.subscribe();
-        let registration =
-            Registration { endpoint, resource_name: self.outlet.resource.to_string(), options: options() };
+        let registration = Registration {
+            endpoint: endpoint.clone(),
+            resource_name: self.outlet.resource.to_string(),
+            options: options(),
+        };
+        // A kubelet that has just started has wiped it: there is nothing to register.
+        if let Some(loss) = loss(guard, &endpoint) {
+            return loss;
+        }
         let registered = async {
             contact.registering.store(true, Ordering::Relaxed);
             contact.asked.store(true, Ordering::Relaxed);
@@ -322,9 +338,9 @@ impl Session<'_> {
         self.status.serving(&self.outlet.resource);
         self.outlet.meter.registered();
         tracing::info!(resource = %self.outlet.resource, "registered");
-        if !guard.is_in_place() {
-            // It went while the kubelet was asked: that news has been taken for one of the kubelet's own socket.
-            return guard.loss();
+        // It may have gone while the kubelet was asked: that news has been taken for one of the kubelet's own socket.
+        if let Some(loss) = loss(guard, &endpoint) {
+            return loss;
         }
         let mut pause = Pause::default();
         let mut yielded = false;
@@ -345,8 +361,8 @@ impl Session<'_> {
             if !watched || kubelet.is_some_and(|kubelet| kubelet != self.kubelet) {
                 return Obstacle::KubeletRestarted;
             }
-            if !guard.is_in_place() {
-                return guard.loss();
+            if let Some(loss) = loss(guard, &endpoint) {
+                return loss;
             }
             match self.rival().await {
                 // It has come after us, and has the resource now. Our stream stays open, see above, and says nothing.
@@ -362,58 +378,11 @@ impl Session<'_> {
     }
 }
 
-struct Socket {
-    listener: UnixListener,
-    guard: SocketGuard,
-}
-
-impl Socket {
-    async fn bind(directory: PathBuf, file: &str) -> Result<Self, Obstacle> {
-        let path = directory.join(file);
-        // A socket that answers is not a leftover.
-        if is_plugin(&path).await {
-            return Err(Obstacle::SocketTaken { socket: file.to_owned() });
-        }
-        let bound = make_room(&path).and_then(|()| UnixListener::bind(&path));
-        let listener = bound.map_err(|source| Obstacle::Bind { directory, source })?;
-        let identity = SocketIdentity::of(&path);
-        Ok(Self { listener, guard: SocketGuard { path, identity } })
-    }
-}
-
-/// The name is ours, whatever has taken it meanwhile. A link is removed, and not what it leads to.
-fn make_room(path: &Path) -> io::Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(io::Error::new(error.kind(), format!("{} is in the way: {error}", path.display())))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Removes the socket on every way out, unless another has taken its place.
-struct SocketGuard {
-    path: PathBuf,
-    identity: Option<SocketIdentity>,
-}
-
-impl SocketGuard {
-    fn is_in_place(&self) -> bool {
-        self.identity.is_some() && SocketIdentity::of(&self.path) == self.identity
-    }
-
-    /// What has become of it.
-    fn loss(&self) -> Obstacle {
-        let socket = self.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if SocketIdentity::of(&self.path).is_some() { Obstacle::SocketTaken { socket } } else { Obstacle::SocketLost }
-    }
-}
-
-impl Drop for SocketGuard {
-    fn drop(&mut self) {
-        if self.is_in_place() {
-            // If it can't be removed, the next start does it.
-            let _ = std::fs::remove_file(&self.path);
-        }
+/// What has become of a socket that should be there.
+fn loss(guard: &SocketGuard, endpoint: &str) -> Option<Obstacle> {
+    match guard.place() {
+        Place::Ours => None,
+        Place::Taken => Some(Obstacle::SocketTaken { socket: endpoint.to_owned() }),
+        Place::Empty => Some(Obstacle::SocketLost),
     }
 }
