@@ -22,7 +22,8 @@ alone() { # the script, its arguments...
 need() { # program:package...
   local missing=() pair
   for pair in "$@"; do
-    command -v "${pair%%:*}" >/dev/null || missing+=("${pair#*:}")
+    # Not `command -v`: that takes the function buildah below for the program.
+    type -P "${pair%%:*}" >/dev/null || missing+=("${pair#*:}")
   done
   [ ${#missing[@]} -eq 0 ] && return
   command -v apt-get >/dev/null || die "missing, and no apt-get to install them: ${missing[*]}"
