@@ -1,5 +1,7 @@
 //! Keeps what is wrong with which GPU and slice.
 
+mod known;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -12,10 +14,8 @@ use crate::record::{Held, Record, VERSION};
 use crate::states::{State, faults};
 use crate::table::{Blame, Ending, Entry, Scope};
 
-/// Memory errors come with an XID that says whose they are. Where it is late, or was missed, the counter counts.
-const DOUBT: Duration = Duration::from_secs(1);
-/// An XID of memory explains what counters show for so long.
-const EXPLAINED: Duration = Duration::from_secs(10);
+use self::known::{DOUBT, Known, Slice, slices};
+
 /// While something waits for the next reading.
 const SOON: Duration = Duration::from_millis(250);
 /// Of events that wait for a reading; more than any machine has slices.
@@ -55,31 +55,6 @@ pub struct Monitor {
     gpus: BTreeMap<GpuUuid, Known>,
     waiting: Vec<(XidEvent, Moment)>,
     last: BTreeMap<GpuUuid, LastXid>,
-}
-
-/// What the last readings told of a GPU.
-#[derive(Debug, Default)]
-struct Known {
-    /// It could not be reached, which only a reset mends.
-    lost: bool,
-    /// Whether the driver wants something done, and whether rows wait to be replaced: its last words on it.
-    wanted: Option<bool>,
-    pending: Option<bool>,
-    errors: Option<u64>,
-    /// Since when a counter has risen without an XID that says why.
-    doubt: Option<Moment>,
-    /// When the last XID of memory came.
-    memory: Option<Moment>,
-    read: bool,
-    cut: bool,
-    slices: Vec<Slice>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Slice {
-    instance: u32,
-    compute: u32,
-    uuid: MigUuid,
 }
 
 impl Monitor {
@@ -441,45 +416,6 @@ impl Monitor {
     }
 }
 
-impl Known {
-    /// Whether errors of memory have to count here, because no XID says whose they are.
-    fn rises(&mut self, vitals: &Vitals, now: Moment) -> bool {
-        let (Some(count), Some(before)) = (vitals.uncorrectable_errors, self.errors) else {
-            // Those of the time before the first look have been dealt with, or the driver wants something done.
-            self.errors = vitals.uncorrectable_errors.or(self.errors);
-            return false;
-        };
-        if count <= before {
-            self.doubt = None;
-            return false;
-        }
-        if self.memory.is_some_and(|at| now.saturating_sub(at) <= EXPLAINED) {
-            (self.errors, self.doubt) = (Some(count), None);
-            return false;
-        }
-        let since = *self.doubt.get_or_insert(now);
-        let rises = now.saturating_sub(since) >= DOUBT;
-        if rises {
-            (self.errors, self.doubt) = (Some(count), None);
-        }
-        rises
-    }
-
-    /// Whether it was reset since the last look, by what a reset alone brings about.
-    fn was_reset(&mut self, vitals: &Vitals) -> bool {
-        let wanted = vitals.recovery.map(|recovery| recovery != Wanted::None).or(self.wanted);
-        let pending = vitals.remapped_rows.map(|rows| rows.pending).or(self.pending);
-        let ended = |before: Option<bool>, now: Option<bool>| before == Some(true) && now == Some(false);
-        let fell = vitals.uncorrectable_errors.zip(self.errors).is_some_and(|(now, before)| now < before);
-        if fell {
-            self.errors = vitals.uncorrectable_errors;
-        }
-        let reset = self.lost || fell || ended(self.wanted, wanted) || ended(self.pending, pending);
-        (self.lost, self.wanted, self.pending) = (false, wanted, pending);
-        reset
-    }
-}
-
 /// What has happened, and what is to be done.
 fn told(xid: u64, entry: &Entry) -> Fault {
     Fault { kind: "Xid", message: format!("XID {xid}: {} ({}); {}", entry.name, entry.blame, entry.action) }
@@ -490,13 +426,6 @@ fn distrust(cause: &mut Cause) {
     if cause.ending == Some(Ending::Hardware) && cause.counts() {
         cause.fading = None;
     }
-}
-
-fn slices(gpu: &Gpu) -> Vec<Slice> {
-    let parts = gpu.instances.iter().flat_map(|instance| instance.compute_instances.iter().map(move |c| (instance, c)));
-    parts
-        .map(|(instance, compute)| Slice { instance: instance.id, compute: compute.id, uuid: compute.uuid.clone() })
-        .collect()
 }
 
 #[cfg(test)]
