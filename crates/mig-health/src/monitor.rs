@@ -220,6 +220,7 @@ impl Monitor {
         for (uuid, known) in self.gpus.iter_mut().filter(|_| !may_be_there) {
             if !inventory.gpus.iter().any(|gpu| gpu.uuid == *uuid) {
                 known.lost = true;
+                known.doubt = None;
                 let own = self.causes.iter_mut().filter(|(key, _)| key.gpu == *uuid);
                 own.for_each(|(_, cause)| distrust(cause));
             }
@@ -234,7 +235,9 @@ impl Monitor {
         self.is(uuid, What::Unwatched, unwatched, now);
         if let Some(fault) = &gpu.fault {
             // What else is told of it is old.
-            self.gpus.entry(uuid.clone()).or_default().lost |= LOST.contains(&fault.kind);
+            let known = self.gpus.entry(uuid.clone()).or_default();
+            known.lost |= LOST.contains(&fault.kind);
+            known.doubt = None;
             let own = self.causes.iter_mut().filter(|(key, _)| key.gpu == *uuid);
             own.for_each(|(_, cause)| distrust(cause));
             return;
@@ -320,8 +323,12 @@ impl Monitor {
         let told = |gpu: &GpuUuid, slice: Option<&MigUuid>| {
             worst.get(&(gpu, slice)).map(|(_, cause)| cause.told(&self.policy.recovery))
         };
+        let hangs =
+            |(key, cause): (&Key, &Cause), gpu: &GpuUuid| key.what == What::Hang && key.gpu == *gpu && cause.counts();
         let mut inventory = inventory.clone();
         for gpu in &mut inventory.gpus {
+            // What runs there was told long ago.
+            gpu.outdated |= self.causes.iter().any(|cause| hangs(cause, &gpu.uuid));
             // The driver's own word stays as it is.
             gpu.fault = gpu.fault.take().or_else(|| told(&gpu.uuid, None));
             for compute in gpu.instances.iter_mut().flat_map(|instance| &mut instance.compute_instances) {
@@ -337,11 +344,12 @@ impl Monitor {
         let ends = counting().filter_map(|cause| cause.end(&self.policy.recovery));
         let doubts = self.gpus.values().filter_map(|known| known.doubt).map(|since| since.saturating_add(DOUBT));
         let hang = self.late_since.map(|since| since.saturating_add(self.hang_after));
-        let hang = hang.filter(|at| *at > now);
+        // What is past waits for the driver, and not for time.
+        let due = doubts.chain(hang).filter(|at| *at > now);
         let waits = !self.waiting.is_empty()
             || counting().any(|cause| cause.ending == Some(Ending::Hardware) && cause.fading.is_none());
         let soon = (waits && self.late_since.is_none()).then(|| now.saturating_add(SOON));
-        ends.chain(doubts).chain(hang).chain(soon).min()
+        ends.chain(due).chain(soon).min()
     }
 
     /// The XID that each GPU had last.

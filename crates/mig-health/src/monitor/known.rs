@@ -41,6 +41,7 @@ impl Known {
         let (Some(count), Some(before)) = (vitals.uncorrectable_errors, self.errors) else {
             // Those of the time before the first look have been dealt with, or the driver wants something done.
             self.errors = vitals.uncorrectable_errors.or(self.errors);
+            self.doubt = None;
             return false;
         };
         if count <= before {

@@ -344,6 +344,30 @@ fn errors_of_memory_count_when_they_are_new_and_no_xid_says_whose_they_are() {
 }
 
 #[test]
+fn errors_of_memory_on_a_gpu_that_cannot_be_read_any_more_wait_for_it() {
+    for unreadable in ["fault", "gone", "counter", "late"] {
+        let (mut monitor, mut node) = (monitor(), seven());
+        node.gpus[0].vitals.uncorrectable_errors = Some(3);
+        monitor.read(&node, at(1), at(1));
+        node.gpus[0].vitals.uncorrectable_errors = Some(4);
+        monitor.read(&node, at(10), at(10));
+        match unreadable {
+            "fault" => node.gpus[0].fault = lost(),
+            "gone" => node.gpus.clear(),
+            "counter" => node.gpus[0].vitals.uncorrectable_errors = None,
+            _ => monitor.late(true, at(10)),
+        }
+        for second in [10, 11, 12, 3600] {
+            if unreadable != "late" {
+                monitor.read(&node, at(second), at(second));
+            }
+            let next = monitor.next(at(second));
+            assert!(next.is_none_or(|next| next > at(second)), "{unreadable}: at {second} s it is due at {next:?}");
+        }
+    }
+}
+
+#[test]
 fn errors_of_memory_in_one_slice_leave_the_others_alone() {
     for xid_first in [true, false] {
         let (mut monitor, mut node) = (monitor(), seven());
@@ -387,11 +411,14 @@ fn a_driver_that_is_late_for_long_hangs() {
     assert_eq!(monitor.next(at(10)), Some(at(40)));
     assert_eq!(bad(&mut monitor, &node, at(39)), "");
     monitor.late(true, at(40));
-    assert_eq!(monitor.mark(&node, at(40)).gpus[0].fault.clone().unwrap().kind, "DriverHangs");
+    let hanging = monitor.mark(&node, at(40)).gpus.remove(0);
+    assert_eq!(hanging.fault.unwrap().kind, "DriverHangs");
+    assert!(hanging.outdated, "nobody knows what runs on it");
     monitor.late(false, at(50));
     monitor.read(&node, at(50), at(50));
     assert_eq!(bad(&mut monitor, &node, at(54)), "*");
     assert_eq!(bad(&mut monitor, &node, at(55)), "");
+    assert!(!monitor.mark(&node, at(55)).gpus[0].outdated);
 }
 
 #[test]
