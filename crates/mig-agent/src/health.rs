@@ -65,6 +65,7 @@ pub(crate) async fn watch_over(
     let keeper = tokio::spawn(store.keep(kept));
     let mut teller = Teller::default();
     let mut batch = Vec::new();
+    let mut early = Vec::new();
     loop {
         let moment = now();
         let view = views.borrow_and_update().clone();
@@ -77,12 +78,19 @@ pub(crate) async fn watch_over(
             if let Some(before) = before.take() {
                 monitor.restore(&before, moment);
             }
+            for event in early.drain(..) {
+                monitor.xid(&event, moment);
+            }
         }
         for event in batch.drain(..) {
             let told = monitor.xid(&event, moment);
             tally.xid(&event, view.inventory.as_deref());
             if told == Told::Ignored {
                 teller.ignored(&event, monitor.policy(), moment);
+                // The configuration may say that it counts.
+                if rules.is_none() && early.len() < BATCH {
+                    early.push(event);
+                }
             }
         }
         monitor.late(view.driver == DriverState::Stalled, moment);

@@ -108,6 +108,47 @@ async fn before_the_label_is_known_nothing_is_offered_and_the_agent_says_why() {
 }
 
 #[tokio::test]
+async fn who_may_not_watch_asks_ever_more_seldom_and_says_so_once() {
+    let node = Node::new("demo");
+    let server = ApiServer::start(NAME, &[(LABEL, "twice")]);
+    server.becomes(Mood::ForbidsWatches);
+    let kubelet = node.kubelet().await;
+    let mut agent = choosing(&node, &server, &[]);
+    offered(&kubelet, 18).await;
+    server.set(LABEL, Some("thrice"));
+    offered(&kubelet, 27).await;
+    // Three attempts, of two requests each.
+    while server.count("GET") < 6 {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    agent.line("get and watch on nodes");
+    let log = agent.log();
+    assert_eq!(log.matches("unable to watch").count(), 1, "{log}");
+    assert!(!log.contains("watched again"), "{log}");
+    server.becomes(Mood::Obliges);
+    agent.line("watched again");
+}
+
+/// An XID is told once, and the rules by which it counts may come later.
+#[tokio::test]
+async fn an_xid_from_before_the_configuration_counts_by_it() {
+    let node = Node::new("demo");
+    let server = ApiServer::start(NAME, &[(LABEL, "strict")]);
+    server.becomes(Mood::Forbids);
+    fs::create_dir_all(node.path("configs")).unwrap();
+    let strict = "version: v1\nhealth: {xids: [{numbers: [31], policy: unhealthy}]}\n";
+    fs::write(node.path("configs/strict"), strict).unwrap();
+    let kubelet = node.kubelet().await;
+    let mut agent = choosing(&node, &server, &[]);
+    agent.ready(|status, body| status.contains("503") && body.contains("get and watch on nodes"));
+    let (gpu, part) = node.place(&node.uuids("1g.5gb")[0]);
+    node.xid(gpu, 31, Some(part));
+    agent.line("XID 31");
+    server.becomes(Mood::Obliges);
+    listed(&kubelet, G1, 9, 8).await;
+}
+
+#[tokio::test]
 async fn another_label_a_default_and_no_configuration_at_all() {
     let node = Node::new("demo");
     let server = ApiServer::start(NAME, &[(LABEL, "thrice"), ("example.com/mig", "twice")]);
