@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::os::unix::net::UnixListener;
 use std::process::Command;
 
-use kubelet_sim::{Kubelet, Resource, ViolationKind, What};
+use kubelet_sim::{Kubelet, Pod, Resource, ViolationKind, What};
 use node::{Agent, DEADLINE, G1, G3, Node, fake_library, listed};
 use plugin::{Plugin, all};
 use rustix::process::Signal;
@@ -80,6 +80,32 @@ async fn what_nvidias_plugin_offers_is_left_to_it_until_it_is_gone() {
     assert!(node.path("kubelet/device-plugins").join(NVIDIAS).exists());
     listed(&kubelet, G1, 9, 9).await;
     agent.ready(|status, _| status.contains("200"));
+}
+
+/// Nothing tells this agent of what another plugin gives out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_another_plugin_gave_out_is_known_when_its_name_is_taken_over() {
+    let node = Node::new("demo");
+    let kubelet = node.kubelet().await;
+    let mut theirs = nvidias(&node);
+    theirs.serve();
+    theirs.register().await.unwrap();
+    listed(&kubelet, G1, 2, 2).await;
+    let mut agent = node.agent(&["--settle-time=50ms"]);
+    agent.ready(|status, body| status.contains("503") && body.contains(NVIDIAS));
+    // It knows that nobody holds anything, and sees no reason to look again.
+    let started = std::time::Instant::now();
+    while !agent.get("/api/v1/inventory").1.contains("\"free\"") {
+        assert!(started.elapsed() < DEADLINE, "{}", agent.get("/api/v1/inventory").1);
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    kubelet.admit(Pod::new("train").container("main", [(G1, 1)])).await.unwrap();
+    theirs.stop().await;
+    // Theirs stays listed, as what a pod holds of what is not there.
+    listed(&kubelet, G1, 10, 9).await;
+    assert_eq!(kubelet.resources()[G1].allocated.len(), 1);
+    kubelet.delete("train").await;
+    listed(&kubelet, G1, 9, 9).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

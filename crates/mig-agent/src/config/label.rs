@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
 use kube::api::{PartialObjectMeta, WatchEvent, WatchParams};
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::StreamExt as _;
 
 use crate::cluster::{PATIENCE, Trouble, client, hung};
@@ -19,9 +19,9 @@ use crate::cluster::{PATIENCE, Trouble, client, hung};
 const WATCH: u32 = 290;
 /// A connection that says nothing for longer than that leads nowhere any more.
 const SILENCE: Duration = Duration::from_secs(WATCH as u64 + 30);
-/// Between two watches.
-const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(60);
+/// A watch that ends sooner was no watch, whoever has ended it.
+const LIVELY: Duration = Duration::from_secs(10);
 
 /// What is known of the label.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,11 +38,11 @@ pub(crate) async fn follow(node: String, label: String, found: watch::Sender<Lab
     let mut pauses = backoff.build();
     let mut told = None;
     while !found.is_closed() {
-        let mut seen = false;
+        let began = Instant::now();
         let outcome = watch_node(
             &node,
+            &label,
             |labels: Option<&str>| {
-                seen = true;
                 let now = Label::Known(labels.map(str::to_owned));
                 found.send_if_modified(|before| {
                     let changed = *before != now;
@@ -50,40 +50,40 @@ pub(crate) async fn follow(node: String, label: String, found: watch::Sender<Lab
                     changed
                 });
             },
-            &label,
+            || {
+                if told.take().is_some() {
+                    tracing::info!("the label {label} of the node {node} is watched again");
+                }
+            },
         )
         .await;
-        if seen {
+        if began.elapsed() >= LIVELY {
             pauses = backoff.build();
-            if told.take().is_some() {
-                tracing::info!("the label {label} of the node {node} can be read again");
+        }
+        if let Err(trouble) = outcome {
+            found.send_if_modified(|known| {
+                let is_news = matches!(known, Label::Unknown(_));
+                if is_news {
+                    *known = Label::Unknown(format!("the node's label cannot be read: {trouble}"));
+                }
+                is_news
+            });
+            if told != Some(trouble.kind) {
+                told = Some(trouble.kind);
+                tracing::warn!("unable to watch the label {label} of the node {node}: {trouble}; it is tried again");
             }
         }
-        let pause = match outcome {
-            Ok(()) => PAUSE,
-            Err(trouble) => {
-                found.send_if_modified(|known| {
-                    let is_news = matches!(known, Label::Unknown(_));
-                    if is_news {
-                        *known = Label::Unknown(format!("the node's label cannot be read: {trouble}"));
-                    }
-                    is_news
-                });
-                if told != Some(trouble.kind) {
-                    told = Some(trouble.kind);
-                    tracing::warn!(
-                        "unable to watch the label {label} of the node {node}: {trouble}; it is tried again"
-                    );
-                }
-                pauses.next().unwrap_or(LONGEST)
-            }
-        };
-        sleep(pause).await;
+        sleep(pauses.next().unwrap_or(LONGEST)).await;
     }
 }
 
 /// Until the API server ends it.
-async fn watch_node(node: &str, mut tell: impl FnMut(Option<&str>), label: &str) -> Result<(), Trouble> {
+async fn watch_node(
+    node: &str,
+    label: &str,
+    mut tell: impl FnMut(Option<&str>),
+    watched: impl FnOnce(),
+) -> Result<(), Trouble> {
     let api: Api<Node> = Api::all(client().await?);
     let refused = |error: &kube::Error| {
         Trouble::of(error, "its service account needs get and watch on nodes; see docs/settings.md")
@@ -102,6 +102,7 @@ async fn watch_node(node: &str, mut tell: impl FnMut(Option<&str>), label: &str)
     let wanted = WatchParams::default().fields(&format!("metadata.name={node}")).timeout(WATCH);
     let begun = timeout(PATIENCE, api.watch_metadata(&wanted, &version)).await.map_err(|_| hung())?;
     let mut events = pin!(begun.map_err(|error| refused(&error))?);
+    watched();
     loop {
         let event = match timeout(SILENCE, events.next()).await {
             Ok(Some(event)) => event.map_err(|error| refused(&error))?,

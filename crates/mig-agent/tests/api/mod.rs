@@ -24,6 +24,8 @@ pub(crate) enum Mood {
     Forbids,
     Fails,
     Hangs,
+    /// Shows the Node, and lets nobody watch it.
+    ForbidsWatches,
     /// Shows all, and lets a policy forbid each change.
     Denies,
 }
@@ -174,6 +176,9 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>) {
                 failure(401, "Unauthorized", "Unauthorized", &json!([]))
             }
             Mood::Forbids => failure(403, "Forbidden", "nodes is forbidden: User cannot get it", &json!([])),
+            Mood::ForbidsWatches if target.contains("watch=") => {
+                failure(403, "Forbidden", "nodes is forbidden: User cannot watch it", &json!([]))
+            }
             Mood::Fails => failure(500, "InternalError", "etcdserver: request timed out", &json!([])),
             Mood::Denies if method == "PATCH" => {
                 let message = "nodes \"a\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'p' denied request";
@@ -194,7 +199,7 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>) {
                 watch(&mut stream, state, target);
                 return;
             }
-            Mood::Obliges | Mood::Denies => {
+            Mood::Obliges | Mood::Denies | Mood::ForbidsWatches => {
                 let mut state = state.lock().unwrap();
                 oblige(&mut state, method, target, &header("content-type"), &body)
             }
