@@ -148,21 +148,20 @@ pub(crate) async fn keep_registered(serving: Serving) {
             present = directory.wait_for(|state| state.kubelet.is_some()) => present.ok().and_then(|state| state.kubelet),
         };
         let Some(kubelet) = kubelet else { return };
+        let before = known.replace(kubelet);
         // What the last one did says nothing of this one.
-        if known.replace(kubelet).is_some_and(|before| before != kubelet) {
+        if before.is_some_and(|before| before != kubelet) {
             pause = Pause::default();
         }
         // The first list must have what pods hold from before: leaving it out would be dropping it.
         let met = outlet.usage.meet(kubelet);
-        let has_podresources = SocketIdentity::of(&paths.pod_resources_socket()).is_some();
-        let patience = if has_podresources { READING_DEADLINE } else { ABSENCE_DEADLINE };
         tokio::select! {
             () = stop.cancelled() => return,
-            _ = timeout(patience, outlet.usage.read_since(met)) => {}
+            () = learn_holders(&outlet, &paths, met) => {}
         }
-        outlet.refresh();
         let began = Instant::now();
-        let session = Session { outlet: &outlet, paths: &paths, status: &status, stop: &stop, kubelet };
+        let again = before == Some(kubelet);
+        let session = Session { outlet: &outlet, paths: &paths, status: &status, stop: &stop, kubelet, again };
         let mut obstacle = match session.run(&mut directory).await {
             Ok(()) => return,
             Err(obstacle) => obstacle,
@@ -190,6 +189,14 @@ pub(crate) async fn keep_registered(serving: Serving) {
             _ = renewed => pause = Pause::default(),
         }
     }
+}
+
+/// Waits until it is known what pods hold since then, or nobody says.
+async fn learn_holders(outlet: &Outlet, paths: &KubeletPaths, since: Instant) {
+    let has_podresources = SocketIdentity::of(&paths.pod_resources_socket()).is_some();
+    let patience = if has_podresources { READING_DEADLINE } else { ABSENCE_DEADLINE };
+    let _ = timeout(patience, outlet.usage.read_since(since)).await;
+    outlet.refresh();
 }
 
 /// After a pause, or when something has changed in the directory, though not at every change: some come by the hundred.
@@ -222,6 +229,8 @@ struct Session<'a> {
     status: &'a Status,
     stop: &'a CancellationToken,
     kubelet: SocketIdentity,
+    /// It was met before, and somebody else may have had the resource since.
+    again: bool,
 }
 
 impl Session<'_> {
@@ -307,6 +316,10 @@ impl Session<'_> {
             resource_name: self.outlet.resource.to_string(),
             options: options(),
         };
+        // Now that the name is ours: what another plugin gave out is not in the last reading, which may be of any age.
+        if self.again {
+            learn_holders(self.outlet, self.paths, self.outlet.usage.ask_again()).await;
+        }
         // A kubelet that has just started has wiped it: there is nothing to register.
         if let Some(loss) = loss(guard, &endpoint) {
             return loss;

@@ -48,7 +48,7 @@ pub(crate) struct Usage {
     /// What is given out may have changed since it was handed on.
     unnoted: Notify,
     /// There may be something to see right now.
-    another_kubelet: Notify,
+    at_once: Notify,
     readings: watch::Sender<u64>,
     /// What may be held, for the agent that comes after this one.
     noted: watch::Sender<Vec<GivenOut>>,
@@ -73,7 +73,7 @@ impl Usage {
             inventory,
             news: Notify::new(),
             unnoted: Notify::new(),
-            another_kubelet: Notify::new(),
+            at_once: Notify::new(),
             readings: watch::Sender::new(0),
             noted,
             read: watch::Sender::new(None),
@@ -177,9 +177,15 @@ impl Usage {
         let mut state = self.state();
         if state.kubelet != Some(kubelet) {
             state.meet(kubelet, &self.domain);
-            self.another_kubelet.notify_one();
+            self.at_once.notify_one();
         }
         state.met
+    }
+
+    /// Has podresources read at once: what is known may be of any age. Gives the time since when it is to be known.
+    pub(crate) fn ask_again(&self) -> Instant {
+        self.at_once.notify_one();
+        Instant::now()
     }
 
     /// Waits until podresources was read since then.
@@ -293,12 +299,17 @@ impl Usage {
         if state.wanted || state.readings.len() < 2 {
             return Some(pause.min(WAITING));
         }
-        if !state.is_settled(self.settle) || state.records.values().any(|record| record.sight != Sight::Listed) {
+        let last = state.readings.last();
+        let lists = |id: &String| last.is_some_and(|reading| reading.holds(id));
+        let is_certain = |(id, record): (&String, &Record)| record.sight == Sight::Listed && lists(id);
+        if !state.is_settled(self.settle) || !state.records.iter().all(is_certain) {
             return Some(pause);
         }
         // Only for those who want to see what is allocated: nothing tells when a pod lets go.
-        let last = state.readings.last().into_iter().flat_map(|reading| reading.held.keys());
-        let is_held = last.into_iter().any(|name| ResourceName::recognise(name, &self.domain).is_some());
+        let is_held = last
+            .into_iter()
+            .flat_map(|reading| reading.held.keys())
+            .any(|name| ResourceName::recognise(name, &self.domain).is_some());
         is_held.then_some(self.settle * HELD)
     }
 
@@ -345,7 +356,7 @@ impl Usage {
                     pause = (pause * 2).min(SELDOM);
                     retry = (retry * 2).min(SELDOM);
                 }
-                () = self.another_kubelet.notified() => {
+                () = self.at_once.notified() => {
                     pause = SOON;
                     retry = FIRST_RETRY;
                 }

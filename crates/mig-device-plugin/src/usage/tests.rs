@@ -78,6 +78,19 @@ async fn what_was_given_out_is_free_when_it_was_seen_and_is_no_more() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn when_a_pod_is_gone_it_is_looked_until_that_is_certain() {
+    let usage = Usage::of_test(SETTLE);
+    sleep(SETTLE * UNSEEN).await;
+    usage.record(&ResourceName::gpu(&ResourceDomain::default()), [&device("MIG-a")].into_iter());
+    sleep(SETTLE).await;
+    learn(&usage, holding("MIG-a"));
+    learn(&usage, vec![]);
+    assert!(usage.next_look(SOON).is_some(), "one reading that lacks it is not enough");
+    learn(&usage, vec![]);
+    assert_eq!(usage.next_look(SOON), None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_was_given_out_and_never_seen_counts_as_held_for_long() {
     let usage = Usage::of_test(SETTLE);
     usage.record(&ResourceName::gpu(&ResourceDomain::default()), [&device("MIG-a")].into_iter());
@@ -113,6 +126,8 @@ async fn what_is_shown_as_held_is_what_was_given_out_or_was_last_seen() {
     usage.state().failing = true;
     assert_eq!(usage.pods_with("MIG-a"), Pods::Unknown, "whoever can't be asked has not said no");
     usage.state().failing = false;
+    sleep(SETTLE * UNSEEN).await;
+    learn(&usage, vec![]);
     learn(&usage, vec![]);
     assert_eq!(usage.next_look(SELDOM), None, "nothing is held, and nothing is to be learnt");
 }
