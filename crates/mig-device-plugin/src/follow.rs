@@ -51,7 +51,7 @@ pub(crate) async fn follow(
                 tell(&mut told, &ready);
                 status.unprepared(ready.problem.clone());
                 keeps = ready.keeps;
-                let missing = ready.problem.is_some() || ready.blocks;
+                let missing = ready.problem.is_some() || ready.blocking > 0;
                 let calm = if writes_cdi { SELDOM } else { NODES };
                 again = touches_files.then_some(if missing { OFTEN } else { calm });
                 prepared.send_if_modified(|before| {

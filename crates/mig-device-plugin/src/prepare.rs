@@ -30,10 +30,10 @@ pub(crate) struct Prepared {
     pub(crate) resources: BTreeMap<ResourceName, Vec<Offered>>,
     /// What keeps all devices of the node from being given.
     pub(crate) problem: Option<String>,
-    /// What keeps some from being given, and what they may lack; one line each.
+    /// What keeps some from being given, and then what they may lack; one line each.
     pub(crate) complaints: Vec<String>,
-    /// Whether one of them keeps a device from being given.
-    pub(crate) blocks: bool,
+    /// How many of them keep a device from being given.
+    pub(crate) blocking: usize,
     /// Whether something is kept only because a pod may still hold it.
     pub(crate) keeps: bool,
 }
@@ -139,8 +139,7 @@ impl Prepare {
                 Ok(nodes) => Some(nodes),
                 Err(why) => {
                     mark(device, "NoDeviceNumbers", &why);
-                    prepared.blocks = true;
-                    prepared.complain(device, &why);
+                    prepared.block(device, &why);
                     None
                 }
             });
@@ -166,8 +165,7 @@ impl Prepare {
                     Err(error) => {
                         let why = causes(&error);
                         mark(device, "NoDeviceNode", &why);
-                        prepared.blocks = true;
-                        prepared.complain(device, &why);
+                        prepared.block(device, &why);
                     }
                 }
             }
@@ -237,10 +235,11 @@ impl Prepare {
 
 impl Prepared {
     /// Of all replicas of a device once.
-    fn complain(&mut self, device: &Device, why: &str) {
+    fn block(&mut self, device: &Device, why: &str) {
         let line = format!("{}: {why}", device.uuid);
-        if self.complaints.last() != Some(&line) {
-            self.complaints.push(line);
+        if !self.complaints[..self.blocking].contains(&line) {
+            self.complaints.insert(self.blocking, line);
+            self.blocking += 1;
         }
     }
 }

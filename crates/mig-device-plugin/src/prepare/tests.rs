@@ -117,7 +117,7 @@ fn a_device_without_numbers_is_the_only_one_to_suffer() {
     assert_eq!(faults[3], "the GPU is lost", "the driver's own word comes first");
     assert_eq!(prepared.problem, None);
     assert_eq!(prepared.complaints.len(), 3);
-    assert!(prepared.blocks);
+    assert!(prepared.blocking > 0);
     assert_eq!(host.names(), ["MIG-a"]);
 }
 
@@ -147,7 +147,12 @@ fn a_module_that_is_not_loaded_is_mentioned() {
     let prepared = host.prepare("cdi-cri").run(&offers(vec![slice("MIG-a", 1)]), |_| false);
     assert_eq!(faults(&prepared), [""]);
     assert!(prepared.complaints[0].contains("nvidia-modprobe -u"), "{:?}", prepared.complaints);
-    assert!(!prepared.blocks, "no device waits for it");
+    assert_eq!(prepared.blocking, 0, "no device waits for it");
+
+    fs::remove_dir_all(host.path("proc/driver")).unwrap();
+    let prepared = host.prepare("cdi-cri").run(&offers(vec![slice("MIG-a", 1)]), |_| false);
+    let problem = prepared.problem.unwrap();
+    assert!(problem.contains("mig-minors") && !problem.contains("nvidia-modprobe"), "{problem}");
 }
 
 #[test]
