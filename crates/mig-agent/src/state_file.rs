@@ -44,7 +44,10 @@ pub(crate) fn write<T: Serialize>(directory: &Path, name: &str, content: &T) -> 
         return Err(io::Error::other(format!("it would have {} bytes, and {MOST_BYTES} are read", text.len())));
     }
     DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
-    let new = directory.join(format!(".{name}.{}", std::process::id()));
+    // Two agents overlap during an upgrade, and both are process 1 of their pods. Where there are no locks, there is one.
+    let held = File::open(directory)?;
+    let _ = held.lock();
+    let new = directory.join(format!(".{name}.new"));
     let written = File::create(&new)
         .and_then(|mut file| file.write_all(&text))
         .and_then(|()| fs::rename(&new, directory.join(name)));
@@ -52,4 +55,30 @@ pub(crate) fn write<T: Serialize>(directory: &Path, name: &str, content: &T) -> 
         let _ = fs::remove_file(&new);
     }
     written
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_those_who_write_at_the_same_time_each_writes_all() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        write(path, "a.json", &["0"]).unwrap();
+        std::thread::scope(|scope| {
+            for number in 1..5 {
+                scope.spawn(move || {
+                    for count in 0..100 {
+                        write(path, "a.json", &vec![number.to_string(); number * 100 + count]).unwrap();
+                    }
+                });
+            }
+            for _ in 0..200 {
+                let read: Vec<String> = read(&path.join("a.json")).unwrap();
+                assert!(read.iter().all(|one| *one == read[0]), "{read:?}");
+            }
+        });
+        assert_eq!(fs::read_dir(path).unwrap().count(), 1, "nothing is left beside it");
+    }
 }

@@ -59,6 +59,9 @@ fn put(folder: &Path, path: &Path, spec: &Spec) -> io::Result<bool> {
         // As for the file: container runtimes that are not root's look into it.
         fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
     }
+    // Two agents overlap during an upgrade. Where there are no locks, there is one.
+    let held = File::open(folder)?;
+    let _ = held.lock();
     let draft = folder.join(DRAFT);
     // Left by an agent that was killed; a link there is not followed.
     match fs::remove_file(&draft) {
