@@ -188,7 +188,9 @@ prepare_node() {
   mount -t tmpfs tmpfs /var/lib/kubelet
   # The pods' bridge, made early, is also the node's own address: the kubelet wants one that is not the loopback's.
   ip link set lo up
-  ip link add cni0 type bridge
+  # Without an address of its own a bridge takes the lowest of its ports', another one as pods come and go, and pods that know
+  # the old one reach nobody, and are reached by no probe, for half a minute.
+  ip link add cni0 address 02:00:0a:f4:00:01 type bridge
   ip address add $address/24 dev cni0
   # Nothing here routes services; the only one is the API server's, which listens at its address itself.
   ip address add $service/32 dev cni0

@@ -6,6 +6,7 @@ use anyhow::{Result, ensure};
 use e2e::command::succeed;
 use e2e::namespace::Namespace;
 use e2e::pod::pod;
+use k8s_openapi::api::core::v1::Pod;
 use libtest_mimic::Trial;
 
 use crate::chart::{ROLLED_OUT, UPGRADE, lacks, roll_back};
@@ -47,7 +48,7 @@ async fn the_nodes_label_chooses_its_configuration(test: &Namespace<'_>) -> Resu
 async fn chosen_by_label(test: &Namespace<'_>) -> Result<()> {
     // The rights that the chart gives it are enough, or nothing would be offered.
     test.cluster.all_listed_again().await?;
-    let agent = test.cluster.agent().await?.metadata.uid;
+    let agent = process(&test.cluster.agent().await?);
     let held = test.run(pod("held", &[&[("2g.10gb", 1)]])?).await?;
 
     label(test, &format!("{LABEL}=shared"))?;
@@ -70,10 +71,17 @@ async fn chosen_by_label(test: &Namespace<'_>) -> Result<()> {
     lists(test, &[("mig-1g.5gb", 9), ("mig-2g.10gb", 1), ("large", 1)]).await?;
     label(test, &format!("{LABEL}-"))?;
     test.cluster.all_listed_again().await?;
-    ensure!(test.cluster.agent().await?.metadata.uid == agent, "the agent was replaced");
+    let now = process(&test.cluster.agent().await?);
+    ensure!(now == agent, "the agent was replaced or restarted: {agent:?} is {now:?} now");
     let log = test.cluster.agent_log()?;
     ensure!(!log.contains("unable to watch"), "it asked again and again, instead of watching: {log}");
     Ok(())
+}
+
+/// Which one of an agent's processes it is: its pod, and how often its containers were started anew.
+fn process(agent: &Pod) -> (Option<String>, i32) {
+    let containers = agent.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+    (agent.metadata.uid.clone(), containers.map(|container| container.restart_count).sum())
 }
 
 fn label(test: &Namespace<'_>, change: &str) -> Result<()> {
