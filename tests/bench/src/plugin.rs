@@ -79,6 +79,10 @@ impl Side {
                 _ => fs::create_dir(&state)?,
             }
             command.arg("--sys-root").arg(machine.sys_root()).arg("--state-dir").arg(state);
+            // Its labels are written as on a node that has node-feature-discovery, and not to this machine's.
+            let features = scratch.join("features.d");
+            fs::create_dir_all(&features)?;
+            command.arg("--features-dir").arg(features);
         }
         let to_log = File::create(&log)?;
         command.stdin(Stdio::null()).stdout(to_log.try_clone()?).stderr(to_log).kill_on_drop(true);

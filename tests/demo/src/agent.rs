@@ -40,6 +40,8 @@ impl Agent {
         command.env("FAKE_NVML_SCENE", scene).env("FAKE_NVML_STATE", state);
         command.arg("--kubelet-root").arg(folder.join("kubelet")).arg("--nvml-library").arg(&link);
         command.arg("--state-dir").arg(folder.join("run"));
+        // Where node-feature-discovery runs, this node's labels must not tell of pretended GPUs.
+        command.args(["--node-labels", "off"]);
         command.args(["--listen", "127.0.0.1:0", "--log-format", "text"]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log)?).kill_on_drop(true);
         let started = Instant::now();

@@ -180,11 +180,15 @@ prepare_node() {
   local folder
   mount --make-rshared /
   mount -t tmpfs tmpfs /run
-  for folder in /var/lib /var/log; do
+  mkdir -p "$cluster/net.d"
+  # In a container it is a mount of its own, and not seen through the one over its folder.
+  cp /etc/hosts "$cluster/hosts"
+  for folder in /etc /var/lib /var/log; do
     mkdir -p "/run/written$folder/upper" "/run/written$folder/work"
     mount -t overlay overlay -o "lowerdir=$folder,upperdir=/run/written$folder/upper,workdir=/run/written$folder/work" $folder
   done
-  mkdir -p "$cluster/net.d" /var/lib/kubelet
+  cp "$cluster/hosts" /etc/hosts
+  mkdir -p /var/lib/kubelet
   mount -t tmpfs tmpfs /var/lib/kubelet
   # The pods' bridge, made early, is also the node's own address: the kubelet wants one that is not the loopback's.
   ip link set lo up
