@@ -88,6 +88,21 @@ async fn a_burst_of_changes_is_read_in_few_passes() {
     assert!((1..100).contains(&passes), "{passes}");
 }
 
+/// A wait is in whole milliseconds, and what is left until the next look seldom is.
+#[tokio::test]
+async fn until_the_next_look_the_driver_is_asked_seldom() {
+    let node = Node::new("demo");
+    let kubelet = node.kubelet().await;
+    let _agent = node.agent(&["--poll-interval=50ms"]);
+    listed(&kubelet, G1, 9, 9).await;
+    let counts = || (node.calls_of("nvmlEventSetWait_v2"), node.calls_of("nvmlDeviceGetCount_v2"));
+    let before = counts();
+    until("looks", || counts().1 >= before.1 + 40);
+    let after = counts();
+    let (waits, looks) = (after.0 - before.0, after.1 - before.1);
+    assert!(waits < looks * 5, "{waits} waits in {looks} looks");
+}
+
 #[tokio::test]
 async fn another_library_in_the_old_ones_place_is_loaded() {
     let node = Node::new("demo");

@@ -78,7 +78,8 @@ impl EventSet<'_> {
     /// The next event, if one comes in time. Not timed as other calls are: it takes as long as nothing happens.
     pub(crate) fn wait(&self, longest: Duration) -> Result<Option<Event>, DriverError> {
         let mut data = nvmlEventData_t::zero();
-        let milliseconds = u32::try_from(longest.as_millis()).unwrap_or(u32::MAX);
+        // Rounded up: in the last part of a millisecond the driver would be asked again and again.
+        let milliseconds = u32::try_from(longest.as_micros().div_ceil(1000)).unwrap_or(u32::MAX);
         let mut call = || {
             let function = present(&self.session.functions().nvmlEventSetWait_v2)?;
             // SAFETY: the set came from this session, which is alive; the pointer is to a live, writable struct.
