@@ -63,6 +63,7 @@ async fn serve(
     rules: Rules,
 ) -> anyhow::Result<()> {
     let stop = stop_on_signals()?;
+    let hangup = signal(SignalKind::hangup()).context("unable to listen for SIGHUP")?;
     let listener = TcpListener::bind(args.listen)
         .await
         .with_context(|| format!("unable to listen at {}: choose another address with --listen", args.listen))?;
@@ -86,7 +87,7 @@ async fn serve(
         let follow = label::follow(name.clone(), args.config.node_label.clone(), labelled);
         parts.spawn(named("the watch over the node's label", follow));
     }
-    let keep = config::watcher::keep(args.clone(), rules, label, choose, config);
+    let keep = config::watcher::keep(args.clone(), rules, label, hangup, choose, config);
     parts.spawn(named("the watch over the configuration", keep));
     let follow = offers::follow(views.clone(), chosen.clone(), offered, read_last);
     parts.spawn(named("the reading of GPUs", follow));
@@ -172,11 +173,13 @@ fn stop_on_signals() -> anyhow::Result<CancellationToken> {
     let stop = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate()).context("unable to listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("unable to listen for SIGINT")?;
+    let mut quit = signal(SignalKind::quit()).context("unable to listen for SIGQUIT")?;
     let told = stop.clone();
     tokio::spawn(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
+            _ = quit.recv() => {}
         }
         tracing::info!("told to stop");
         told.cancel();

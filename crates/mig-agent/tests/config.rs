@@ -9,6 +9,7 @@ use std::os::unix::fs::symlink;
 
 use kubelet_sim::Pod;
 use node::{G1, G3, Node, listed, variable};
+use rustix::process::Signal;
 use scrape::Scrape;
 
 const SHARED: &str = "nvidia.com/mig-1g.5gb.shared";
@@ -118,4 +119,34 @@ async fn the_command_line_goes_before_the_file() {
     let pod = kubelet.admit(Pod::new("one").container("main", [("nvidia.com/large", 1)])).await.unwrap();
     assert_eq!(variable(&pod, "main", "NVIDIA_VISIBLE_DEVICES"), "/var/run/nvidia-container-devices");
     agent.line("have no effect here: flags.failOnInitError");
+}
+
+/// NVIDIA's config-manager sends it, and their plugin starts over.
+#[tokio::test]
+async fn a_hangup_reads_the_file_anew_and_ends_nothing() {
+    let node = Node::new("demo");
+    let kubelet = node.kubelet().await;
+    let file = node.path("config.yaml");
+    fs::write(&file, PLAIN).unwrap();
+    let mut agent = node.agent(&["--config-file", file.to_str().unwrap()]);
+    listed(&kubelet, G1, 9, 9).await;
+    // Told again, though nothing has changed.
+    agent.lines("the configuration is in force", 1);
+    agent.send(Signal::HUP);
+    agent.lines("the configuration is in force", 2);
+    fs::write(&file, "version: v2\n").unwrap();
+    agent.lines("the last good one stays in force", 1);
+    agent.send(Signal::HUP);
+    agent.lines("the last good one stays in force", 2);
+    listed(&kubelet, G1, 9, 9).await;
+    let log = agent.log();
+    assert_eq!(log.matches("registered").count(), 3, "no stream begins anew: {log}");
+    drop(agent);
+
+    let mut agent = node.agent(&[]);
+    agent.line("serving HTTP");
+    agent.send(Signal::HUP);
+    agent.line("SIGHUP: no configuration file is set");
+    agent.send(Signal::QUIT);
+    assert_eq!(agent.ended().code(), Some(0));
 }

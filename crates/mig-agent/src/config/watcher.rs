@@ -1,5 +1,5 @@
 //! Looks at the file each second: a ConfigMap is replaced by swapping a link two directories up, editors rename, and a
-//! look costs microseconds.
+//! look costs microseconds. SIGHUP, which NVIDIA's config-manager sends, has it read at once, changed or not.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::signal::unix::Signal;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
@@ -30,11 +31,14 @@ pub(crate) async fn keep(
     args: Args,
     rules: Rules,
     mut label: watch::Receiver<Label>,
+    mut hangup: Signal,
     chosen: watch::Sender<Option<Arc<Chosen>>>,
     standing: watch::Sender<Standing>,
 ) {
     let source = Source::of(&args.config);
+    let is_file = !matches!(source, Source::Flags);
     let mut seen: Option<Sight> = None;
+    let mut is_asked = false;
     loop {
         let name = match label.borrow_and_update().clone() {
             Label::Known(name) => Some(name),
@@ -51,20 +55,22 @@ pub(crate) async fn keep(
                     Ok(Some(path)) => Some(path.display().to_string()),
                     _ => source.shown(),
                 };
-                settle(&args, &rules, read, &chosen, &standing, shown);
+                settle(&args, &rules, read, &chosen, &standing, shown, is_asked);
             }
             seen = Some(sight);
         }
-        if matches!(source, Source::Flags) {
-            // The settings are what they are; the sender has to live for those who look at it.
-            return std::future::pending().await;
-        }
+        is_asked = false;
         tokio::select! {
-            () = sleep(LOOK) => {}
-            // Nobody watches a label where none is wanted.
-            changed = label.changed() => if changed.is_err() {
-                sleep(LOOK).await;
-            },
+            () = sleep(LOOK), if is_file => {}
+            // Fails where no label is wanted: then nobody watches one.
+            Ok(()) = label.changed() => {}
+            Some(()) = hangup.recv() => {
+                match is_file {
+                    true => tracing::info!("SIGHUP: reading the configuration file anew"),
+                    false => tracing::info!("SIGHUP: no configuration file is set, so there is nothing to read anew"),
+                }
+                (seen, is_asked) = (None, true);
+            }
         }
     }
 }
@@ -117,6 +123,7 @@ fn settle(
     chosen: &watch::Sender<Option<Arc<Chosen>>>,
     standing: &watch::Sender<Standing>,
     path: Option<String>,
+    is_asked: bool,
 ) {
     let next = read.and_then(|file| Chosen::of(args, rules, &file).map(|chosen| (file, chosen)));
     match next {
@@ -128,7 +135,7 @@ fn settle(
             };
             let shown = path.clone().unwrap_or_default();
             let is_news = standing.borrow().problem.as_ref() != Some(&why) || standing.borrow().file != path;
-            if is_news {
+            if is_news || is_asked {
                 tracing::error!("the configuration file {shown} cannot be used, {after}: {why}");
             }
             standing.send_modify(|standing| {
@@ -143,14 +150,17 @@ fn settle(
             }
             let ignored = ignored.join(", ");
             let is_news = chosen.borrow().as_deref() != Some(&next);
-            if is_news && !ignored.is_empty() {
+            let is_told = is_news || is_asked;
+            if is_told && !ignored.is_empty() {
                 tracing::warn!("of the configuration file, these have no effect here: {ignored}");
             }
-            if is_news {
+            if is_told {
                 next.advice().into_iter().for_each(|line| tracing::warn!("{line}"));
                 if let Some(path) = &path {
                     tracing::info!(file = path, strategy = %next.terms.strategy, shared = next.terms.time_slicing.resources.len(), "the configuration is in force");
                 }
+            }
+            if is_news {
                 chosen.send_replace(Some(Arc::new(next)));
             }
             standing.send_modify(|standing| {

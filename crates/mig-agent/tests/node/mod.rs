@@ -287,6 +287,12 @@ impl Agent {
         wait(&what, found).unwrap_or_else(|| panic!("the log has no {words:?}:\n{}", self.log()))
     }
 
+    /// Waits until lines that contain these words are so many.
+    pub(crate) fn lines(&mut self, words: &str, count: usize) {
+        let found = || (self.log().matches(words).count() == count).then_some(());
+        wait(words, found).unwrap_or_else(|| panic!("the log has not {count} times {words:?}:\n{}", self.log()));
+    }
+
     /// Where it answers HTTP.
     pub(crate) fn http_address(&mut self) -> String {
         let line = self.line("serving HTTP");
