@@ -2,8 +2,10 @@ mod extras;
 mod nvidias;
 
 use std::collections::BTreeSet;
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::builder::{BoolishValueParser, Resettable};
@@ -21,7 +23,7 @@ use nvidias::Nvidias;
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  told to stop by SIGTERM or SIGINT
+  0  told to stop by SIGTERM, SIGINT or SIGQUIT
   1  could not start, or a part of it failed; the last line of the log says why
   2  an argument or variable is wrong
 
@@ -229,11 +231,13 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 impl Args {
-    /// What the command line and the variables say; ends the process if that is wrong.
-    pub(crate) fn read() -> Self {
-        let matches = unless_empty(Self::command()).get_matches();
-        let read = Self::from_arg_matches(&matches).and_then(|args| args.sourced(&matches).checked());
-        read.unwrap_or_else(|error| error.exit())
+    /// What the command line and the variables say. Where they are wrong, or ask for no more than help, that is told, and
+    /// the process is to end with this code.
+    pub(crate) fn read() -> Result<Self, ExitCode> {
+        let matches = unless_empty(Self::command()).try_get_matches();
+        let read = matches
+            .and_then(|matches| Self::from_arg_matches(&matches).and_then(|args| args.sourced(&matches).checked()));
+        read.map_err(|said| tell(&said))
     }
 
     /// With note of what is not merely the default.
@@ -276,6 +280,18 @@ impl Args {
         let nvidias = || std::env::var_os("DRIVER_ROOT_CTR_PATH").filter(|path| !path.is_empty()).map(PathBuf::from);
         let given = self.container_driver_root.clone().or_else(nvidias);
         given.unwrap_or_else(|| self.nvidia_driver_root.clone())
+    }
+}
+
+/// Prints what clap has to say, help and version too.
+fn tell(said: &clap::Error) -> ExitCode {
+    match said.print() {
+        Err(broken) if broken.kind() != io::ErrorKind::BrokenPipe => {
+            let _ = writeln!(io::stderr(), "error: unable to write the answer: {broken}");
+            ExitCode::FAILURE
+        }
+        _ if said.use_stderr() => ExitCode::from(2),
+        _ => ExitCode::SUCCESS,
     }
 }
 

@@ -26,7 +26,10 @@ use rustix::process::umask;
 use crate::args::Args;
 
 fn main() -> ExitCode {
-    let args = Args::read();
+    let args = match Args::read() {
+        Ok(args) => args,
+        Err(code) => return code,
+    };
     let _log = telemetry::init(&args);
     args.nvidias.warn();
     // Whoever can talk to the plugin's sockets can ask it for devices: they are root's alone.

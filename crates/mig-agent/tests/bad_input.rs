@@ -302,6 +302,10 @@ fn wrong_arguments_end_with_two_and_a_used_port_with_one() {
     assert!(code == Some(2) && text.contains("expected none, single or mixed"), "{text}");
     let (code, text) = run(&["--resource-domain", "UPPER"]);
     assert!(code == Some(2) && text.contains("expected a DNS name"), "{text}");
+    let full = std::fs::File::create("/dev/full").unwrap();
+    let version = Command::new(env!("CARGO_BIN_EXE_mig-agent")).arg("--version").stdout(full).output().unwrap();
+    let text = String::from_utf8(version.stderr).unwrap();
+    assert!(version.status.code() == Some(1) && text.contains("unable to write the answer: No space left"), "{text}");
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let root = node.kubelet_root();

@@ -112,9 +112,11 @@ impl Output {
 pub(crate) fn usage(mut error: clap::Error) -> ExitCode {
     // It repeats every option that a variable has set.
     error.remove(ContextKind::Usage);
-    let printed = error.print();
-    match printed {
-        Err(broken) if broken.kind() != io::ErrorKind::BrokenPipe => ExitCode::from(Exit::Failed as u8),
+    match error.print() {
+        Err(broken) if broken.kind() != io::ErrorKind::BrokenPipe => {
+            let _ = writeln!(io::stderr(), "error: unable to write the answer: {broken}");
+            ExitCode::from(Exit::Failed as u8)
+        }
         _ if error.use_stderr() => ExitCode::from(Exit::Usage as u8),
         _ => ExitCode::SUCCESS,
     }

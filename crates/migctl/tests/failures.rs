@@ -440,13 +440,16 @@ fn a_reader_that_goes_away_hears_no_complaint() {
 fn an_answer_that_cannot_be_written_is_a_failure() {
     let machine = Machine::bare();
     let full = std::fs::File::create("/dev/full").unwrap();
-    let output = machine.command().args(["list", "instance", "--model", "H200"]).stdout(full).output().unwrap();
-    assert_data_eq!(
-        machine.told(&output),
-        str![[r#"
+    for arguments in [&["list", "instance", "--model", "H200"] as &[&str], &["--version"], &["list", "--help"]] {
+        let full = full.try_clone().unwrap();
+        let output = machine.command().args(arguments).stdout(full).output().unwrap();
+        assert_data_eq!(
+            machine.told(&output),
+            str![[r#"
 ! error: unable to write the answer: No space left on device (os error 28)
 exit 1
 
 "#]]
-    );
+        );
+    }
 }
