@@ -109,11 +109,13 @@ impl Gpu {
         let Some((instance, compute)) = part else {
             return Some(Running { on_it: processes.clone(), somewhere: false });
         };
+        let whole = self.instances.iter().find(|own| own.id == instance);
+        let is_only_part = whole.is_some_and(|own| matches!(&own.compute_instances[..], [only] if only.id == compute));
         let mut running = Running::default();
         for process in processes {
             match (process.gpu_instance, process.compute_instance) {
                 (Some(i), Some(c)) if (i, c) == (instance, compute) => running.on_it.push(process.clone()),
-                (Some(i), Some(_)) if i == instance => {}
+                (Some(i), None) if i == instance && is_only_part => running.on_it.push(process.clone()),
                 (Some(i), None) if i == instance => running.somewhere = true,
                 (Some(_), _) => {}
                 (None, _) => running.somewhere = true,

@@ -28,6 +28,20 @@ fn gpu(processes: Option<Vec<Process>>) -> Gpu {
     }
 }
 
+/// The GPU instance 1, with these compute instances.
+fn instance(parts: &[(&str, u32)]) -> GpuInstance {
+    let profile: crate::Profile = "1g.5gb".parse().unwrap();
+    let compute = |&(uuid, id): &(&str, u32)| ComputeInstance {
+        id,
+        index: Some(0),
+        placement: None,
+        uuid: MigUuid::new(uuid).unwrap(),
+        profile: profile.clone(),
+        fault: None,
+    };
+    GpuInstance { id: 1, compute_instances: parts.iter().map(compute).collect(), profile, placement: None }
+}
+
 fn holder(pod: &str) -> Holder {
     Holder { namespace: "default".to_owned(), pod: pod.to_owned(), container: "main".to_owned() }
 }
@@ -52,6 +66,18 @@ fn a_process_that_may_be_on_any_slice_leaves_none_free() {
     assert!(matches!(used(&part, Some((1, 0))), Use::Unknown { .. }));
     assert_eq!(used(&part, Some((2, 0))), Use::Free);
     assert!(matches!(used(&anywhere, None), Use::Outside { .. }));
+}
+
+#[test]
+fn a_process_in_an_instance_of_one_part_is_on_that_part() {
+    let part = process(10, Some(1), None);
+    let mut gpu = gpu(Some(vec![part.clone()]));
+    gpu.instances = vec![instance(&[("MIG-0", 0)])];
+    let used = |gpu: &Gpu, compute| Use::of(Pods::None, gpu.running(Some((1, compute))));
+    assert_eq!(used(&gpu, 0), Use::Outside { processes: vec![part] });
+    gpu.instances = vec![instance(&[("MIG-0", 0), ("MIG-1", 1)])];
+    assert!(matches!(used(&gpu, 0), Use::Unknown { .. }), "it may be on the other");
+    assert!(matches!(used(&gpu, 1), Use::Unknown { .. }));
 }
 
 #[test]
@@ -97,16 +123,7 @@ fn what_is_gone_is_used_by_what_the_driver_still_lists_there() {
     assert_eq!(used(&gpu(None)), Use::Free, "it was destroyed, so nothing ran on it");
     // Its ids were given to a new one, which has the process.
     let mut again = gpu(Some(vec![on_it.clone()]));
-    let profile: crate::Profile = "1g.5gb".parse().unwrap();
-    let compute = ComputeInstance {
-        id: 0,
-        index: Some(0),
-        placement: None,
-        uuid: MigUuid::new("MIG-new").unwrap(),
-        profile: profile.clone(),
-        fault: None,
-    };
-    again.instances = vec![GpuInstance { id: 1, profile, placement: None, compute_instances: vec![compute] }];
+    again.instances = vec![instance(&[("MIG-new", 0)])];
     assert_eq!(used(&again), Use::Free);
     assert_eq!(node(again.clone()).running_on(&slice("MIG-new")).unwrap().on_it, [on_it]);
     again.outdated = true;
