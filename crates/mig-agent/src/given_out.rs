@@ -23,20 +23,24 @@ struct Content {
 }
 
 /// The file.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Notes {
     directory: PathBuf,
     life: Life,
 }
 
 impl Notes {
-    /// With what an earlier agent wrote. Whatever is wrong with it, this goes on without.
-    pub(crate) fn open(directory: &Path, life: Life) -> (Self, Vec<GivenOut>) {
-        let file = directory.join(NAME);
-        let before = match state_file::read::<Content>(&file) {
+    pub(crate) fn new(directory: &Path, life: Life) -> Self {
+        Self { directory: directory.to_owned(), life }
+    }
+
+    /// What an earlier agent wrote. Whatever is wrong with it, this goes on without.
+    pub(crate) fn read(&self) -> Vec<GivenOut> {
+        let file = self.directory.join(NAME);
+        match state_file::read::<Content>(&file) {
             Ok(content) if content.version != VERSION => Vec::new(),
             Ok(Content { boot_id, kubelet_root, devices, .. }) => {
-                if (Life { boot_id, kubelet_root }) == life {
+                if (Life { boot_id, kubelet_root }) == self.life {
                     devices
                 } else {
                     Vec::new()
@@ -50,8 +54,7 @@ impl Notes {
                 );
                 Vec::new()
             }
-        };
-        (Self { directory: directory.to_owned(), life }, before)
+        }
     }
 
     /// Writes what is given out whenever it changes, on a thread of its own: a disk may hang, and no container waits for it.
@@ -93,25 +96,24 @@ mod tests {
     async fn what_was_given_out_is_read_in_the_same_life_of_the_machine() {
         let directory = tempfile::tempdir().unwrap();
         let life = Life { boot_id: "one".to_owned(), kubelet_root: "/kubelet".to_owned() };
-        let opened = |life: &Life| Notes::open(directory.path(), life.clone());
+        let notes = |life: &Life| Notes::new(directory.path(), life.clone());
         let given_out = vec![GivenOut {
             id: "MIG-a".to_owned(),
             resource: "nvidia.com/mig-1g.5gb".to_owned(),
             gpu: Some("GPU-0".to_owned()),
             seen: true,
         }];
-        let (notes, before) = opened(&life);
-        assert_eq!(before, []);
+        assert_eq!(notes(&life).read(), []);
         let (sender, receiver) = watch::channel(vec![]);
         sender.send_replace(given_out.clone());
         drop(sender);
-        notes.keep(receiver).await;
-        assert_eq!(opened(&life).1, given_out);
-        assert_eq!(opened(&Life { boot_id: "two".to_owned(), ..life.clone() }).1, []);
-        assert_eq!(opened(&Life { kubelet_root: "/another".to_owned(), ..life.clone() }).1, []);
+        notes(&life).keep(receiver).await;
+        assert_eq!(notes(&life).read(), given_out);
+        assert_eq!(notes(&Life { boot_id: "two".to_owned(), ..life.clone() }).read(), []);
+        assert_eq!(notes(&Life { kubelet_root: "/another".to_owned(), ..life.clone() }).read(), []);
         for text in ["", "{", "[]", "null", "{\"version\": 2}"] {
             std::fs::write(directory.path().join(NAME), text).unwrap();
-            assert_eq!(opened(&life).1, []);
+            assert_eq!(notes(&life).read(), []);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow, bail};
 use kubelet::KubeletPaths;
-use mig_device_plugin::{GivenOut, Status};
+use mig_device_plugin::{Earlier, Status};
 use rustix::system::uname;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -42,7 +42,7 @@ pub(crate) fn to_the_end(args: &Args) -> anyhow::Result<()> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("unable to start the runtime")?;
     let life = Life::new(&args.proc_root, &args.kubelet_root);
-    let notes = Notes::open(&args.health.state_dir, life.clone());
+    let notes = Notes::new(&args.health.state_dir, life.clone());
     let watched = health::Settings {
         policy: rules.policy.clone(),
         deadline: args.nvml_deadline,
@@ -59,7 +59,7 @@ async fn serve(
     args: &Args,
     feed: mig_nvml::Feed,
     watched: health::Settings,
-    (notes, before): (Notes, Vec<GivenOut>),
+    notes: Notes,
     rules: Rules,
 ) -> anyhow::Result<()> {
     let stop = stop_on_signals()?;
@@ -96,6 +96,7 @@ async fn serve(
     let (standing, labels) = watch::channel(labels::Standing::default());
     let labels = labelling.is_some().then_some(labels);
     let known = Known { views, offers: offers.clone(), config: configured, status: Arc::clone(&status), labels };
+    let noted_before = notes.clone();
     // Stays open to the end, so that it is not this part that ends first when serving fails.
     let (note, noted) = watch::channel(Vec::new());
     let settings = mig_device_plugin::Settings {
@@ -104,7 +105,7 @@ async fn serve(
         settle: args.settle_time,
         retire: args.tidy_node_status.then_some(args.settle_time),
         metrics: counted.clone(),
-        before,
+        before: Earlier::new(move || noted_before.read()),
         given_out: note.clone(),
     };
     parts.spawn(named("the notes of what is given out", notes.keep(noted)));

@@ -115,6 +115,38 @@ async fn what_was_given_out_a_moment_before_a_restart_of_the_agent_is_not_free()
     assert_eq!(held["state"], "allocated");
 }
 
+/// An upgrade that overlaps: the new agent has watched for long, and has never seen what the old one gave out last.
+#[tokio::test]
+async fn what_an_agent_gave_out_is_not_free_for_the_one_that_waited_for_its_end() {
+    let node = Node::written(ONE_GPU);
+    let kubelet = node.kubelet().await;
+    kubelet.set_podresources(PodResourcesMode::Empty);
+    let first = node.agent(&[]);
+    listed(&kubelet, G3, 1, 1).await;
+    let command = node.agent_command(&node::fake_library(), &["--settle-time=1s"]);
+    let mut second = Agent::start(command, node.path("second.log"));
+    second.ready(|status, body| status.contains("503") && body.matches("another mig-agent serves").count() == 2);
+    let small = node.uuids("1g.5gb").remove(0);
+    until(&mut second, &small, is_free);
+    let pod = kubelet.admit(Pod::new("train").container("main", [(G3, 1)])).await.unwrap();
+    let large = variable(&pod, "main", "CUDA_VISIBLE_DEVICES");
+    let notes = node.path("run/given-out.json");
+    let deadline = Instant::now() + DEADLINE;
+    while !fs::read_to_string(&notes).unwrap_or_default().contains(&large) {
+        assert!(Instant::now() < deadline, "nothing is noted");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    first.kill();
+    listed(&kubelet, G1, 1, 1).await;
+    second.ready(|status, _| status.contains("200"));
+    until(&mut second, &large, |usage| usage["state"] == "allocated");
+    let (gpu, (instance, _)) = node.place(&large);
+    node.lose_slice(gpu, instance);
+    listed(&kubelet, G3, 1, 0).await;
+    assert!(fs::read_to_string(&notes).unwrap().contains(&large), "and the one after it will know, too");
+    assert_eq!(kubelet.violations(), []);
+}
+
 #[tokio::test]
 async fn a_kubelet_that_does_not_know_its_pods_yet_frees_nothing() {
     let node = Node::written(ONE_GPU);

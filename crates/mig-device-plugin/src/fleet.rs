@@ -19,7 +19,7 @@ use crate::outlet::Outlet;
 use crate::prepare::{Prepare, Prepared};
 use crate::server::{Serving, keep_registered};
 use crate::status::Status;
-use crate::usage::{GivenOut, Usage};
+use crate::usage::{Earlier, GivenOut, Usage};
 
 /// What is offered at one moment, and what containers get of it: one snapshot, so that no Allocate sees half of two
 /// configurations.
@@ -46,7 +46,7 @@ pub struct Settings {
     /// Where requests and registrations are counted and timed.
     pub metrics: Metrics,
     /// What an earlier agent has given out.
-    pub before: Vec<GivenOut>,
+    pub before: Earlier,
     /// Takes what the agent that comes after this one will have to know of that.
     pub given_out: watch::Sender<Vec<GivenOut>>,
 }

@@ -9,6 +9,8 @@ const FIRST: Duration = Duration::from_millis(2);
 pub(crate) enum Setback {
     /// There is nothing to wait for.
     None,
+    /// The kubelet has a socket, and nobody answers there yet.
+    Absence,
     /// It can be tried again at little cost.
     Failure,
     /// Somebody else has the resource.
@@ -23,6 +25,7 @@ impl Setback {
     const fn longest(self) -> Duration {
         match self {
             Self::None => FIRST,
+            Self::Absence => Duration::from_millis(500),
             Self::Failure => Duration::from_secs(2),
             Self::Taken => Duration::from_secs(60),
             Self::Expelled => Duration::from_secs(300),
@@ -83,7 +86,7 @@ mod tests {
 
     #[test]
     fn pauses_grow_to_the_longest_of_their_kind() {
-        for setback in [Setback::Failure, Setback::Taken, Setback::Expelled] {
+        for setback in [Setback::Absence, Setback::Failure, Setback::Taken, Setback::Expelled] {
             let pauses = pauses(setback, AT_ONCE, 40);
             assert!(pauses.is_sorted() && pauses[0] < Duration::from_secs(1), "{pauses:?}");
             assert_eq!(*pauses.last().unwrap(), setback.longest());

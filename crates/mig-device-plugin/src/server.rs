@@ -42,7 +42,7 @@ const RECOGNITION_DEADLINE: Duration = Duration::from_millis(500);
 /// Streams end at once when told to; what is left after this is cut off.
 const STOP_DEADLINE: Duration = Duration::from_millis(500);
 /// A kubelet that is there answers within milliseconds; one that hangs must not hold us up.
-const READING_DEADLINE: Duration = Duration::from_secs(1);
+const READING_DEADLINE: Duration = Duration::from_millis(500);
 /// Where podresources has no socket at all, it may come a moment later, or not be mounted here.
 const ABSENCE_DEADLINE: Duration = Duration::from_millis(250);
 /// Between looks at a plugin that is in the way.
@@ -119,11 +119,30 @@ impl Obstacle {
         }
     }
 
+    /// Whether another plugin may have the resource until it is registered here again.
+    fn leaves_it_to_others(&self) -> bool {
+        match self {
+            Self::SocketTaken { .. }
+            | Self::Owned { .. }
+            | Self::OwnerGone
+            | Self::Expelled { .. }
+            | Self::StreamEnded => true,
+            Self::NoKubelet(_)
+            | Self::Bind { .. }
+            | Self::Register(_)
+            | Self::NoStream
+            | Self::SocketLost
+            | Self::KubeletRestarted => false,
+        }
+    }
+
     fn setback(&self) -> Setback {
         match self {
             Self::KubeletRestarted | Self::OwnerGone => Setback::None,
             Self::SocketTaken { .. } | Self::Owned { .. } => Setback::Taken,
             Self::StreamEnded | Self::NoStream | Self::Expelled { .. } => Setback::Expelled,
+            // Its socket is there a moment before it listens.
+            Self::Register(CallError::Connect { .. }) => Setback::Absence,
             Self::NoKubelet(_) | Self::Bind { .. } | Self::Register(_) | Self::SocketLost => Setback::Failure,
         }
     }
@@ -134,6 +153,8 @@ pub(crate) async fn keep_registered(serving: Serving) {
     let Serving { outlet, paths, mut directory, status, stop } = serving;
     let mut pause = Pause::default();
     let mut known = None;
+    // Somebody else may have had the resource since it was registered last, or since this agent waits for it.
+    let mut given_up = false;
     loop {
         // The first look at the directory may still be to come.
         let looked = directory.wait_for(|state| state.changes > 0).await.map(|state| state.kubelet);
@@ -153,20 +174,23 @@ pub(crate) async fn keep_registered(serving: Serving) {
         if before.is_some_and(|before| before != kubelet) {
             pause = Pause::default();
         }
-        // The first list must have what pods hold from before: leaving it out would be dropping it.
+        // The first list must have what pods hold from before: leaving it out would be dropping it. Who did not say it of
+        // this kubelet is not waited for at every attempt.
         let met = outlet.usage.meet(kubelet);
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = learn_holders(&outlet, &paths, met) => {}
+        if before != Some(kubelet) {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = learn_holders(&outlet, &paths, met) => {}
+            }
         }
         let began = Instant::now();
-        let again = before == Some(kubelet);
-        let session = Session { outlet: &outlet, paths: &paths, status: &status, stop: &stop, kubelet, again };
-        let mut obstacle = match session.run(&mut directory).await {
+        let session = Session { outlet: &outlet, paths: &paths, status: &status, stop: &stop, kubelet };
+        let mut obstacle = match session.run(&mut directory, &mut given_up).await {
             Ok(()) => return,
             Err(obstacle) => obstacle,
         };
         let setback = obstacle.setback();
+        given_up |= obstacle.leaves_it_to_others();
         let rest = pause.after(setback, began.elapsed());
         if setback == Setback::Expelled && pause.is_a_fight() {
             let directory = paths.device_plugins();
@@ -229,13 +253,11 @@ struct Session<'a> {
     status: &'a Status,
     stop: &'a CancellationToken,
     kubelet: SocketIdentity,
-    /// It was met before, and somebody else may have had the resource since.
-    again: bool,
 }
 
 impl Session<'_> {
     /// Ends with an obstacle, or without one when told to stop. The server is gone by then.
-    async fn run(&self, directory: &mut watch::Receiver<DirectoryState>) -> Result<(), Obstacle> {
+    async fn run(&self, directory: &mut watch::Receiver<DirectoryState>, given_up: &mut bool) -> Result<(), Obstacle> {
         // Changes up to here are known; what comes after, our own socket included, is looked at.
         directory.mark_unchanged();
         let endpoint = format!("mig-agent-{}.sock", self.outlet.resource.name());
@@ -271,7 +293,7 @@ impl Session<'_> {
         });
         let outcome = tokio::select! {
             () = self.stop.cancelled() => Ok(()),
-            obstacle = self.register_and_watch(endpoint, &guard, &contact, directory) => Err(obstacle),
+            obstacle = self.register_and_watch(endpoint, &guard, &contact, directory, given_up) => Err(obstacle),
         };
         contact.stop.cancel();
         let abort = server.abort_handle();
@@ -309,6 +331,7 @@ impl Session<'_> {
         guard: &SocketGuard,
         contact: &Contact,
         directory: &mut watch::Receiver<DirectoryState>,
+        given_up: &mut bool,
     ) -> Obstacle {
         let mut streams = contact.streams.subscribe();
         let registration = Registration {
@@ -317,7 +340,8 @@ impl Session<'_> {
             options: options(),
         };
         // Now that the name is ours: what another plugin gave out is not in the last reading, which may be of any age.
-        if self.again {
+        if *given_up {
+            self.outlet.usage.take_over().await;
             learn_holders(self.outlet, self.paths, self.outlet.usage.ask_again()).await;
         }
         // A kubelet that has just started has wiped it: there is nothing to register.
@@ -348,6 +372,8 @@ impl Session<'_> {
             _ = another => return Obstacle::KubeletRestarted,
         };
         let has_ended = |open: &Streams| if is_recognised { open.kubelet == 0 } else { open.any() == 0 };
+        *given_up = false;
+        self.outlet.usage.serves();
         self.status.serving(&self.outlet.resource);
         self.outlet.meter.registered();
         tracing::info!(resource = %self.outlet.resource, "registered");

@@ -11,13 +11,14 @@ use std::time::Duration;
 use kubelet::{Holding, SocketIdentity, causes, list_holdings};
 use mig_model::{Device, Holder, NodeInventory, Pods, ResourceDomain, ResourceName, Use, uuid_of};
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep};
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::ground::Ground;
 use crate::metrics::Metrics;
 use crate::mixture::mixtures;
 pub(crate) use state::Elsewhere;
-pub use state::GivenOut;
+pub use state::{Earlier, GivenOut};
 use state::{Reading, Record, Sight, State, UNSEEN, is_uuid};
 
 /// After an Allocate the pod appears in podresources at once; the first look is soon, so that pods that live for
@@ -29,6 +30,11 @@ const FIRST_RETRY: Duration = Duration::from_millis(20);
 const WAITING: Duration = Duration::from_secs(1);
 /// While nothing changes, and while podresources can't be read.
 const SELDOM: Duration = Duration::from_secs(30);
+
+/// An answer is on its way by then.
+const NOTE_AFTER: Duration = Duration::from_millis(2);
+/// The notes of an earlier agent are a small file.
+const NOTES_DEADLINE: Duration = Duration::from_millis(250);
 
 /// Of settle times, how often to look while pods hold something and nothing else is to be learnt.
 const HELD: u32 = 6;
@@ -52,22 +58,22 @@ pub(crate) struct Usage {
     readings: watch::Sender<u64>,
     /// What may be held, for the agent that comes after this one.
     noted: watch::Sender<Vec<GivenOut>>,
+    earlier: Earlier,
     /// When the last good reading of podresources began.
     read: watch::Sender<Option<Instant>>,
 }
 
 impl Usage {
-    /// `before` is what an earlier agent has noted.
     pub(crate) fn new(
         domain: ResourceDomain,
         settle: Duration,
         inventory: watch::Receiver<Option<Arc<NodeInventory>>>,
-        before: Vec<GivenOut>,
+        earlier: Earlier,
         noted: watch::Sender<Vec<GivenOut>>,
     ) -> Self {
         Self {
             ground: Ground::default(),
-            state: Mutex::new(State::new(before, &domain)),
+            state: Mutex::new(State::new(earlier.read(), &domain)),
             domain,
             settle,
             inventory,
@@ -76,6 +82,7 @@ impl Usage {
             at_once: Notify::new(),
             readings: watch::Sender::new(0),
             noted,
+            earlier,
             read: watch::Sender::new(None),
         }
     }
@@ -87,28 +94,40 @@ impl Usage {
 
     /// Allocate has given these out.
     pub(crate) fn record<'a>(&self, resource: &ResourceName, devices: impl Iterator<Item = &'a Device>) {
-        let at = Instant::now();
+        let (at, name) = (Instant::now(), resource.to_string());
         let mut state = self.state();
+        let mut is_new = false;
         for Device { id, gpu, .. } in devices {
             state.place(id, gpu);
-            let record = Record { resource: resource.to_string(), at, sight: Sight::Never };
-            state.records.insert(id.clone(), record);
+            let record = Record { resource: name.clone(), at, sight: Sight::Never };
+            let before = state.records.insert(id.clone(), record);
+            is_new |= before.is_none_or(|before| before.resource != name || before.sight != Sight::Never);
         }
         drop(state);
-        self.unnoted.notify_one();
+        if is_new {
+            self.unnoted.notify_one();
+        }
         self.news.notify_one();
     }
 
-    /// Hands on what is given out whenever it may have changed: after the answer, which is not to wait for it.
+    /// Hands on what is given out whenever it may have changed: after the answer, which is not to wait for it, and once for
+    /// calls that come together.
     pub(crate) async fn keep_noted(&self) {
         loop {
             self.unnoted.notified().await;
+            sleep(NOTE_AFTER).await;
             self.note();
         }
     }
 
     fn note(&self) {
-        let now = self.state().given_out(&self.domain);
+        let state = self.state();
+        // An agent that waits for another must not write its own view over what that one gives out.
+        if !state.serves {
+            return;
+        }
+        let now = state.given_out(&self.domain);
+        drop(state);
         self.noted.send_if_modified(|noted| {
             let changed = *noted != now;
             if changed {
@@ -180,6 +199,21 @@ impl Usage {
             self.at_once.notify_one();
         }
         state.met
+    }
+
+    /// This agent has a resource from now on, and notes what is given out.
+    pub(crate) fn serves(&self) {
+        self.state().serves = true;
+        self.unnoted.notify_one();
+    }
+
+    /// Another agent, or plugin, may have had a resource since this kubelet was met. What it noted is learnt, as far as a
+    /// disk that may hang lets us, and nothing counts as free before the settle time has passed again.
+    pub(crate) async fn take_over(&self) {
+        let earlier = self.earlier.clone();
+        let read = spawn_blocking(move || earlier.read());
+        let before = timeout(NOTES_DEADLINE, read).await.ok().and_then(Result::ok).unwrap_or_default();
+        self.state().take_over(before, &self.domain);
     }
 
     /// Has podresources read at once: what is known may be of any age. Gives the time since when it is to be known.

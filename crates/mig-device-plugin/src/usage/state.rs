@@ -1,6 +1,8 @@
 //! What is known of the devices' holders at one moment: two readings of podresources, and what was given out.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kubelet::SocketIdentity;
@@ -26,6 +28,27 @@ pub struct GivenOut {
     pub seen: bool,
 }
 
+/// Reads what an earlier agent has noted of what it gave out: at the start, and when a resource is taken over.
+#[derive(Clone)]
+pub struct Earlier(Arc<dyn Fn() -> Vec<GivenOut> + Send + Sync>);
+
+impl Earlier {
+    /// It may touch the disk.
+    pub fn new(read: impl Fn() -> Vec<GivenOut> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(read))
+    }
+
+    pub(super) fn read(&self) -> Vec<GivenOut> {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Earlier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Earlier")
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct State {
     /// The kubelet that was met last, and when; before any, when this agent started.
@@ -40,6 +63,8 @@ pub(super) struct State {
     pub(super) failing: bool,
     /// Whether some roster keeps ids only because they may be held.
     pub(super) wanted: bool,
+    /// This agent has, or had, a resource. Until then what is given out is another's to note.
+    pub(super) serves: bool,
 }
 
 /// One device that was given out.
@@ -90,17 +115,31 @@ impl Elsewhere {
 
 impl State {
     pub(super) fn new(before: Vec<GivenOut>, domain: &ResourceDomain) -> Self {
-        let met = Instant::now();
-        let is_ours = |given: &GivenOut| is_of(&given.resource, domain) && is_uuid(uuid_of(&given.id));
-        let before: Vec<GivenOut> = before.into_iter().filter(is_ours).collect();
-        let gpus = before.iter().filter_map(|given| Some((uuid_of(&given.id).to_owned(), given.gpu.clone()?)));
-        let gpus = gpus.collect();
-        let record = |given: GivenOut| {
-            let sight = if given.seen { Sight::Earlier } else { Sight::Never };
-            (given.id, Record { resource: given.resource, at: met, sight })
+        let mut state = Self {
+            kubelet: None,
+            met: Instant::now(),
+            records: HashMap::new(),
+            readings: Vec::new(),
+            gpus: HashMap::new(),
+            failing: false,
+            wanted: false,
+            serves: false,
         };
-        let records = before.into_iter().map(record).collect();
-        Self { kubelet: None, met, records, readings: Vec::new(), gpus, failing: false, wanted: false }
+        state.take_over(before, domain);
+        state
+    }
+
+    /// Another agent had a resource until now, and has noted this. What it gave out counts as if it were given out now, and
+    /// absence from podresources means nothing for as long as after a start.
+    pub(super) fn take_over(&mut self, before: Vec<GivenOut>, domain: &ResourceDomain) {
+        self.met = Instant::now();
+        let is_ours = |given: &GivenOut| is_of(&given.resource, domain) && is_uuid(uuid_of(&given.id));
+        for given in before.into_iter().filter(is_ours) {
+            self.place(&given.id, given.gpu.as_deref().unwrap_or_default());
+            let sight = if given.seen { Sight::Earlier } else { Sight::Never };
+            let record = Record { resource: given.resource, at: self.met, sight };
+            self.records.entry(given.id).or_insert(record);
+        }
     }
 
     /// Another kubelet is there. What the last one listed it may list, too, once it knows its pods.

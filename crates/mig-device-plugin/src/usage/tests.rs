@@ -28,7 +28,8 @@ impl Usage {
         inventory: watch::Receiver<Option<Arc<NodeInventory>>>,
         before: Vec<GivenOut>,
     ) -> Self {
-        Self::new(ResourceDomain::default(), settle, inventory, before, watch::channel(vec![]).0)
+        let earlier = Earlier::new(move || before.clone());
+        Self::new(ResourceDomain::default(), settle, inventory, earlier, watch::channel(vec![]).0)
     }
 
     /// Lets the settle time pass and reads twice that nobody holds anything.
@@ -176,6 +177,43 @@ async fn a_kubelet_that_has_just_started_may_not_know_its_pods_yet() {
     learn(&usage, vec![]);
     learn(&usage, vec![]);
     assert!(!usage.is_free("MIG-a"));
+}
+
+/// Rules 1 and 3: the kubelet is the same, and yet somebody else may have given out what podresources does not list.
+#[tokio::test(start_paused = true)]
+async fn what_is_taken_over_from_another_agent_is_not_free_at_once() {
+    let noted = vec![GivenOut {
+        id: "MIG-b".to_owned(),
+        resource: "nvidia.com/mig-1g.5gb".to_owned(),
+        gpu: Some("GPU-0".to_owned()),
+        seen: false,
+    }];
+    let (given_out, notes) = watch::channel(vec![]);
+    let is_written = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let before = {
+        let is_written = Arc::clone(&is_written);
+        Earlier::new(move || if is_written.load(std::sync::atomic::Ordering::Relaxed) { noted.clone() } else { vec![] })
+    };
+    let usage = Usage::new(ResourceDomain::default(), SETTLE, nothing_runs(), before, given_out);
+    usage.certainly_free_now(SETTLE).await;
+    learn(&usage, holding("MIG-c"));
+    usage.note();
+    assert!(notes.borrow().is_empty(), "the other agent has the file until this one serves");
+    assert!(usage.is_free("MIG-a") && usage.is_unused("MIG-b"));
+
+    is_written.store(true, std::sync::atomic::Ordering::Relaxed);
+    usage.take_over().await;
+    usage.serves();
+    usage.note();
+    let ids: Vec<String> = notes.borrow().iter().map(|given| given.id.clone()).collect();
+    assert_eq!(ids, ["MIG-b", "MIG-c"]);
+    assert_eq!(usage.pods_with("MIG-b"), Pods::Hold(vec![]), "by the other's word");
+    assert_eq!(usage.gpu_of("MIG-b"), "GPU-0");
+    learn(&usage, vec![]);
+    learn(&usage, vec![]);
+    assert!(!usage.is_free("MIG-a") && !usage.is_unused("MIG-b"));
+    usage.certainly_free_now(SETTLE).await;
+    assert!(usage.is_free("MIG-a") && usage.is_unused("MIG-b"));
 }
 
 #[tokio::test(start_paused = true)]
