@@ -147,6 +147,31 @@ async fn what_an_agent_gave_out_is_not_free_for_the_one_that_waited_for_its_end(
     assert_eq!(kubelet.violations(), []);
 }
 
+/// The kubelet never forgets a name, and its pod's id is missed under that name.
+#[tokio::test]
+async fn what_is_held_under_a_name_that_no_configuration_has_any_more_is_listed_there() {
+    const LARGE: &str = "nvidia.com/large";
+    let node = Node::written(ONE_GPU);
+    let kubelet = node.kubelet().await;
+    let file = configured(&node, "mixed");
+    fs::write(&file, "version: v1\nresources: {mig: [{pattern: 3g.20gb, name: large}]}\n").unwrap();
+    let mut agent = node.agent(&["--config-file", &file]);
+    listed(&kubelet, LARGE, 1, 1).await;
+    let pod = kubelet.admit(Pod::new("train").container("main", [(LARGE, 1)])).await.unwrap();
+    let uuid = variable(&pod, "main", "CUDA_VISIBLE_DEVICES");
+    until(&mut agent, &uuid, |usage| usage["containers"][0]["pod"] == "train");
+    agent.kill();
+    configured(&node, "mixed");
+    let mut agent = node.agent(&["--config-file", &file, "--settle-time=50ms"]);
+    listed(&kubelet, G3, 1, 0).await;
+    listed(&kubelet, LARGE, 1, 0).await;
+    kubelet.delete("train").await;
+    listed(&kubelet, G3, 1, 1).await;
+    listed(&kubelet, LARGE, 0, 0).await;
+    until(&mut agent, &uuid, is_free);
+    assert_eq!(kubelet.violations(), []);
+}
+
 #[tokio::test]
 async fn a_kubelet_that_does_not_know_its_pods_yet_frees_nothing() {
     let node = Node::written(ONE_GPU);

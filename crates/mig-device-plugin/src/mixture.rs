@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kubelet::Holding;
-use mig_model::{ResourceDomain, ResourceName};
+use mig_model::ResourceDomain;
 
 use crate::container::ContainerSettings;
 use crate::fleet::Wanted;
-use crate::usage::Usage;
+use crate::usage::{Usage, is_ours};
 use tokio::sync::watch;
 
 /// A container, and its resources, of which there are several.
@@ -55,7 +55,7 @@ fn describe(settings: &ContainerSettings) -> String {
 pub(crate) fn mixtures(holdings: &[Holding], domain: &ResourceDomain) -> BTreeSet<Mixture> {
     let mut containers: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for holding in holdings {
-        if !holding.ids.is_empty() && ResourceName::recognise(&holding.resource, domain).is_some() {
+        if holding.ids.iter().any(|id| is_ours(&holding.resource, id, domain)) {
             let name = format!("{}/{}/{}", holding.namespace, holding.pod, holding.container);
             containers.entry(name).or_default().insert(holding.resource.clone());
         }
@@ -90,10 +90,21 @@ mod tests {
             holding("one", "nvidia.com/mig-1g.5gb"),
             holding("one", "example.com/mig-3g.20gb"),
             Holding { ids: vec![], ..holding("one", "nvidia.com/mig-3g.20gb") },
+            holding("named", "nvidia.com/large"),
+            holding("named", "nvidia.com/mig-1g.5gb"),
+            holding("network", "nvidia.com/mig-1g.5gb"),
+            Holding { ids: vec!["0000:3b:00.2".to_owned()], ..holding("network", "nvidia.com/hostdev") },
         ];
         let found: Vec<Mixture> = mixtures(&holdings, &ResourceDomain::default()).into_iter().collect();
-        let resources = ["nvidia.com/mig-1g.5gb", "nvidia.com/mig-3g.20gb"].map(str::to_owned).to_vec();
-        assert_eq!(found, [("default/train/both".to_owned(), resources)]);
+        let mixture =
+            |container: &str, resources: [&str; 2]| (container.to_owned(), resources.map(str::to_owned).to_vec());
+        assert_eq!(
+            found,
+            [
+                mixture("default/train/both", ["nvidia.com/mig-1g.5gb", "nvidia.com/mig-3g.20gb"]),
+                mixture("default/train/named", ["nvidia.com/large", "nvidia.com/mig-1g.5gb"]),
+            ]
+        );
     }
 
     #[test]

@@ -17,8 +17,8 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::ground::Ground;
 use crate::metrics::Metrics;
 use crate::mixture::mixtures;
-pub(crate) use state::Elsewhere;
 pub use state::{Earlier, GivenOut};
+pub(crate) use state::{Elsewhere, is_ours};
 use state::{Reading, Record, Sight, State, UNSEEN, is_uuid};
 
 /// After an Allocate the pod appears in podresources at once; the first look is soon, so that pods that live for
@@ -263,14 +263,15 @@ impl Usage {
             && given_out.all(|(id, record)| state.lacks(id, Some(record), self.settle))
     }
 
-    /// Our resources of which pods hold something.
+    /// Our resources of which pods hold something. A name that a configuration has given is known to be ours by who gave
+    /// the device out; it may be in no configuration any more.
     pub(crate) fn held_resources(&self) -> Vec<ResourceName> {
         let state = self.state();
         let listed = state.readings.last().into_iter().flat_map(|reading| reading.held.keys());
-        let is_old = |name: &&String| state.of_earlier(name).next().is_some();
-        let names: BTreeSet<&String> =
-            listed.chain(state.records.values().map(|record| &record.resource).filter(is_old)).collect();
-        names.into_iter().filter_map(|name| ResourceName::recognise(name, &self.domain)).collect()
+        let listed = listed.filter_map(|name| ResourceName::recognise(name, &self.domain));
+        let given_out = state.records.values().map(|record| &record.resource);
+        let given_out = given_out.filter_map(|name| ResourceName::parse(name, &self.domain).ok());
+        listed.chain(given_out).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// Containers that the last reading says have devices of several of our resources.
@@ -340,10 +341,7 @@ impl Usage {
             return Some(pause);
         }
         // Only for those who want to see what is allocated: nothing tells when a pod lets go.
-        let is_held = last
-            .into_iter()
-            .flat_map(|reading| reading.held.keys())
-            .any(|name| ResourceName::recognise(name, &self.domain).is_some());
+        let is_held = state.listed(&self.domain).next().is_some();
         is_held.then_some(self.settle * HELD)
     }
 

@@ -133,8 +133,7 @@ impl State {
     /// absence from podresources means nothing for as long as after a start.
     pub(super) fn take_over(&mut self, before: Vec<GivenOut>, domain: &ResourceDomain) {
         self.met = Instant::now();
-        let is_ours = |given: &GivenOut| is_of(&given.resource, domain) && is_uuid(uuid_of(&given.id));
-        for given in before.into_iter().filter(is_ours) {
+        for given in before.into_iter().filter(|given| is_ours(&given.resource, &given.id, domain)) {
             self.place(&given.id, given.gpu.as_deref().unwrap_or_default());
             let sight = if given.seen { Sight::Earlier } else { Sight::Never };
             let record = Record { resource: given.resource, at: self.met, sight };
@@ -157,11 +156,10 @@ impl State {
     }
 
     /// What the last reading says pods hold of our resources.
-    fn listed<'s>(&'s self, domain: &'s ResourceDomain) -> impl Iterator<Item = (&'s str, &'s str)> {
+    pub(super) fn listed<'s>(&'s self, domain: &'s ResourceDomain) -> impl Iterator<Item = (&'s str, &'s str)> {
         let held = self.readings.last().into_iter().flat_map(|reading| &reading.held);
-        let ours = held.filter(|(resource, _)| is_of(resource, domain));
-        let ids = ours.flat_map(|(resource, ids)| ids.iter().map(move |id| (id.as_str(), resource.as_str())));
-        ids.filter(|(id, _)| is_uuid(uuid_of(id)))
+        let ids = held.flat_map(|(resource, ids)| ids.iter().map(move |id| (id.as_str(), resource.as_str())));
+        ids.filter(|(id, resource)| is_ours(resource, id, domain))
     }
 
     /// The pods that hold an id.
@@ -289,6 +287,7 @@ pub(super) fn is_uuid(id: &str) -> bool {
     id.starts_with("MIG-") || id.starts_with("GPU-")
 }
 
-fn is_of(resource: &str, domain: &ResourceDomain) -> bool {
-    resource.split_once('/').is_some_and(|(given, _)| given == domain.to_string())
+/// Whether it is a GPU or a MIG device under a name of this domain. A configuration may have given whichever name.
+pub(crate) fn is_ours(resource: &str, id: &str, domain: &ResourceDomain) -> bool {
+    is_uuid(uuid_of(id)) && resource.split_once('/').is_some_and(|(given, _)| given == domain.to_string())
 }

@@ -179,6 +179,23 @@ async fn a_kubelet_that_has_just_started_may_not_know_its_pods_yet() {
     assert!(!usage.is_free("MIG-a"));
 }
 
+/// A configuration may call a resource what it likes, and be another one after a restart.
+#[tokio::test(start_paused = true)]
+async fn what_is_held_under_a_name_of_the_configuration_is_looked_after_too() {
+    let named = |id: &str| vec![Holding { resource: "nvidia.com/large".to_owned(), ..holding(id).remove(0) }];
+    let usage = Usage::of_test(SETTLE);
+    usage.certainly_free_now(SETTLE).await;
+    learn(&usage, named("MIG-a"));
+    assert_eq!(usage.next_look(SELDOM), Some(SETTLE * HELD), "nothing tells when a pod lets go");
+    assert_eq!(usage.held_resources(), [], "another plugin's, as far as is known");
+    let before = usage.state().given_out(&usage.domain);
+    let usage = Usage::reading(SETTLE, nothing_runs(), before);
+    let name = ResourceName::parse("large", &ResourceDomain::default()).unwrap();
+    assert_eq!(usage.held_resources(), std::slice::from_ref(&name));
+    learn(&usage, named("MIG-a"));
+    assert_eq!(usage.held_resources(), [name]);
+}
+
 /// Rules 1 and 3: the kubelet is the same, and yet somebody else may have given out what podresources does not list.
 #[tokio::test(start_paused = true)]
 async fn what_is_taken_over_from_another_agent_is_not_free_at_once() {
