@@ -24,6 +24,13 @@ pub struct Node {
     pub minor: u32,
 }
 
+impl Node {
+    /// Where containers look for it.
+    pub fn path(&self) -> String {
+        format!("/dev/{}", self.name)
+    }
+}
+
 /// A node that a container cannot be given.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {

@@ -122,7 +122,7 @@ impl Device {
 impl From<&Node> for DeviceNode {
     fn from(node: &Node) -> Self {
         Self {
-            path: format!("/dev/{}", node.name),
+            path: node.path(),
             kind: "c".to_owned(),
             major: node.major,
             minor: node.minor,

@@ -7,7 +7,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use driver_files::{Driver, Majors, MigMinors, Node, NodeError, Provided, Root, provide};
 use kubelet::causes;
@@ -43,6 +44,18 @@ pub(crate) struct Prepared {
 pub(crate) struct Prepare {
     /// The devices of the CDI spec, once the one of an earlier agent was read.
     written: Mutex<Option<BTreeMap<String, cdi::Device>>>,
+    /// Whether there is no spec: none was found, or its last device has left it.
+    is_rid: AtomicBool,
+}
+
+/// Which devices the spec has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Members {
+    /// All that are there, and those that a pod may hold.
+    All,
+    /// Those that it had and that a pod may hold: containers are not given by it any more, but those that were start again
+    /// by it.
+    Held,
 }
 
 /// A device's own nodes, and whether each may be made.
@@ -56,11 +69,33 @@ struct OwnNodes {
 struct Extras {
     nodes: Vec<Node>,
     files: Vec<Provided>,
+    /// What is not there, in words.
+    missing: Vec<&'static str>,
+}
+
+impl Extras {
+    fn of(settings: &ContainerSettings, dev: Option<&Root>) -> Self {
+        let mut extras = Self::default();
+        for extra in &settings.extras {
+            let nodes = dev.map(|dev| extra.nodes(dev)).unwrap_or_default();
+            if nodes.is_empty() {
+                extras.missing.push(extra.lacks());
+            }
+            extras.nodes.extend(nodes);
+            extras.files.extend(dev.map(|dev| extra.files(dev)).unwrap_or_default());
+        }
+        extras
+    }
 }
 
 impl Prepare {
     pub(crate) fn new() -> Self {
-        Self { written: Mutex::new(None) }
+        Self { written: Mutex::new(None), is_rid: AtomicBool::new(false) }
+    }
+
+    /// Whether a run may have to wait for a disk.
+    pub(crate) fn touches_files(&self, settings: &ContainerSettings) -> bool {
+        settings.touches_files() || !self.is_rid.load(Ordering::Relaxed)
     }
 
     /// Makes everything ready, as far as it goes. `may_drop` knows which devices no pod holds any more.
@@ -74,7 +109,7 @@ impl Prepare {
         if settings.touches_files() {
             let usable = devices.iter().any(|(_, device, _)| device.fault.is_none());
             let version = &offers.driver_version;
-            if let Err(problem) = self.make_ready(settings, &mut devices, version, may_drop, &mut prepared) {
+            if let Err(problem) = self.make_ready(settings, &mut devices, version, &may_drop, &mut prepared) {
                 for (_, device, _) in &mut devices {
                     mark(device, "NotPrepared", &problem);
                 }
@@ -83,6 +118,15 @@ impl Prepare {
                 let first = prepared.complaints.first().cloned().unwrap_or_default();
                 prepared.problem = Some(format!("no device can be given to a container; {first}"));
             }
+        }
+        if !settings.writes_cdi()
+            && !self.is_rid.load(Ordering::Relaxed)
+            && let Err(why) = self.keep_up(settings, &devices, &offers.driver_version, &may_drop, &mut prepared)
+        {
+            let folder = settings.files.cdi_dir.display();
+            prepared.complaints.push(format!(
+                "the CDI spec in {folder}, by which containers of before may start again, is not kept up: {why}"
+            ));
         }
         for (resource, device, nodes) in devices {
             let gift = Gift::new(&device, settings.id_strategy, nodes);
@@ -121,11 +165,7 @@ impl Prepare {
         prepared: &mut Prepared,
     ) -> Result<(), String> {
         let files = &settings.files;
-        let majors = Majors::read(&files.proc_root).map_err(|error| causes(&error))?;
-        let minors = match devices.iter().any(|(_, device, _)| device.address.mig.is_some()) {
-            true => MigMinors::read(&files.proc_root).map_err(|error| causes(&error)),
-            false => Ok(MigMinors::default()),
-        };
+        let (majors, minors) = numbers(files, devices.iter().map(|(_, device, _)| device))?;
         if majors.uvm.is_none() {
             let proc = files.proc_root.display();
             prepared.complaints.push(format!(
@@ -145,15 +185,8 @@ impl Prepare {
             });
         }
         let common = common_nodes(&majors, dev.as_ref().ok());
-        let mut extras = Extras::default();
-        for extra in &settings.extras {
-            let nodes = dev.as_ref().map(|dev| extra.nodes(dev)).unwrap_or_default();
-            if nodes.is_empty() {
-                prepared.complaints.push(extra.lacks().to_owned());
-            }
-            extras.nodes.extend(nodes);
-            extras.files.extend(dev.as_ref().map(|dev| extra.files(dev)).unwrap_or_default());
-        }
+        let extras = Extras::of(settings, dev.as_ref().ok());
+        prepared.complaints.extend(extras.missing.iter().map(|lacks| (*lacks).to_owned()));
         if settings.passes_nodes() {
             let dev = dev.as_ref().map_err(Clone::clone)?;
             let control = common.first().map_or(Ok(()), |control| provide(dev, control, None));
@@ -171,39 +204,86 @@ impl Prepare {
             }
         }
         if settings.writes_cdi() {
-            let all = devices.iter().zip(&own).map(|((_, device, _), own)| (device, own.as_ref()));
-            self.write_spec(files, all, (&common, extras), version, may_drop, prepared)?;
+            let all: Vec<_> = devices.iter().zip(&own).map(|((_, device, _), own)| (device, own.as_ref())).collect();
+            self.write_spec(files, Members::All, &all, (&common, extras), version, may_drop, prepared)?;
         }
         Ok(())
     }
 
-    /// The spec has every device that is there, and those that are not but may still be in a pod: the kubelet gives a
-    /// container that starts again the name that it was given first.
-    fn write_spec<'d>(
+    /// CDI is off, and was on before, for this agent or another: what pods may hold stays in the spec, and true.
+    fn keep_up(
+        &self,
+        settings: &ContainerSettings,
+        devices: &[(&ResourceName, Device, Vec<DeviceSpec>)],
+        version: &str,
+        may_drop: impl Fn(&str) -> bool,
+        prepared: &mut Prepared,
+    ) -> Result<(), String> {
+        let files = &settings.files;
+        // Where there is none, nothing is looked for that only a spec needs.
+        if self.known(files, Members::Held, prepared)?.as_ref().is_none_or(BTreeMap::is_empty) {
+            self.is_rid.store(true, Ordering::Relaxed);
+            return Ok(());
+        }
+        let (majors, minors) = numbers(files, devices.iter().map(|(_, device, _)| device))?;
+        let dev = dev_root(files).ok();
+        let own: Vec<_> = devices.iter().map(|(_, device, _)| own_nodes(device, &majors, &minors).ok()).collect();
+        let all: Vec<_> = devices.iter().zip(&own).map(|((_, device, _), own)| (device, own.as_ref())).collect();
+        let (common, extras) = (common_nodes(&majors, dev.as_ref()), Extras::of(settings, dev.as_ref()));
+        self.write_spec(files, Members::Held, &all, (&common, extras), version, may_drop, prepared)
+    }
+
+    /// What the spec has, as far as it was written or read.
+    fn known(
         &self,
         files: &Files,
-        devices: impl Iterator<Item = (&'d Device, Option<&'d OwnNodes>)>,
+        members: Members,
+        prepared: &mut Prepared,
+    ) -> Result<MutexGuard<'_, Option<BTreeMap<String, cdi::Device>>>, String> {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        if written.is_none() {
+            let folder = files.cdi_dir.display();
+            let spec = match store::read(&files.cdi_dir) {
+                Ok(spec) => spec,
+                Err(store::ReadError::NoSpec(why)) => {
+                    let line = format!("the CDI spec in {folder} cannot be read and is written anew: {why}");
+                    prepared.complaints.extend((members == Members::All).then_some(line));
+                    None
+                }
+                // What it has may be of use to containers, and is not to be lost.
+                Err(store::ReadError::Io(why)) => {
+                    return Err(format!("unable to read the CDI spec in {folder}: {why}"));
+                }
+            };
+            *written = Some(spec.map_or_else(Vec::new, |spec| spec.devices).into_iter().map(named).collect());
+        }
+        Ok(written)
+    }
+
+    /// The spec has every device that is there, and those that are not but may still be in a pod: the kubelet gives a
+    /// container that starts again the name that it was given first.
+    #[allow(clippy::too_many_arguments, reason = "each is another thing, and all are needed at once")]
+    fn write_spec(
+        &self,
+        files: &Files,
+        members: Members,
+        devices: &[(&Device, Option<&OwnNodes>)],
         (common, extras): (&[Node], Extras),
         version: &str,
         may_drop: impl Fn(&str) -> bool,
         prepared: &mut Prepared,
     ) -> Result<(), String> {
-        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = written.get_or_insert_with(|| match store::read(&files.cdi_dir) {
-            Ok(spec) => spec.map_or_else(Vec::new, |spec| spec.devices).into_iter().map(named).collect(),
-            Err(error) => {
-                let folder = files.cdi_dir.display();
-                prepared
-                    .complaints
-                    .push(format!("the CDI spec in {folder} cannot be read and is written anew: {error}"));
-                BTreeMap::new()
-            }
-        });
+        let mut written = self.known(files, members, prepared)?;
+        let before = written.get_or_insert_default();
         let mut next = BTreeMap::new();
         let mut present = Vec::new();
         for (device, own) in devices {
             let name = cdi::name(&device.uuid);
             present.push(name.clone());
+            if members == Members::Held && (!before.contains_key(&name) || may_drop(&device.uuid)) {
+                continue;
+            }
+            prepared.keeps |= members == Members::Held;
             match own {
                 Some(own) => next.extend([named(cdi::Device::new(&device.uuid, &own.all()))]),
                 // What it was when it was last known.
@@ -214,7 +294,9 @@ impl Prepare {
         let mut driver = driver.map_err(|error| causes(&error))?;
         driver.files.extend(extras.files);
         let common = [common, &extras.nodes].concat();
-        let taken: BTreeSet<String> = next.values().flat_map(cdi::Device::capabilities).map(str::to_owned).collect();
+        let capabilities = devices.iter().filter_map(|(_, own)| *own).flat_map(|own| &own.capabilities);
+        let mut taken: BTreeSet<String> = capabilities.map(Node::path).collect();
+        taken.extend(next.values().flat_map(cdi::Device::capabilities).map(str::to_owned));
         for (name, device) in before.iter().filter(|(name, _)| !present.contains(name)) {
             // The ids of old drivers are not names, so nobody can be asked about them.
             if name.contains('_') || !may_drop(name) {
@@ -228,6 +310,7 @@ impl Prepare {
         if changed {
             tracing::info!(directory = %files.cdi_dir.display(), devices = next.len(), files = driver.files.len(), "the CDI spec has changed");
         }
+        self.is_rid.store(next.is_empty(), Ordering::Relaxed);
         *before = next;
         Ok(())
     }
@@ -279,6 +362,19 @@ fn dev_root(files: &Files) -> Result<Root, String> {
     }
 }
 
+/// By which numbers the driver's files are known.
+fn numbers<'d>(
+    files: &Files,
+    mut devices: impl Iterator<Item = &'d Device>,
+) -> Result<(Majors, Result<MigMinors, String>), String> {
+    let majors = Majors::read(&files.proc_root).map_err(|error| causes(&error))?;
+    let minors = match devices.any(|device| device.address.mig.is_some()) {
+        true => MigMinors::read(&files.proc_root).map_err(|error| causes(&error)),
+        false => Ok(MigMinors::default()),
+    };
+    Ok((majors, minors))
+}
+
 fn own_nodes(device: &Device, majors: &Majors, minors: &Result<MigMinors, String>) -> Result<OwnNodes, String> {
     let gpu_minor = device.address.gpu_minor.ok_or("the driver does not say the GPU's minor number")?;
     let gpu = Node { name: format!("nvidia{gpu_minor}"), major: majors.gpu, minor: gpu_minor };
@@ -313,7 +409,7 @@ fn pass(dev: &Root, common: &[Node], own: &OwnNodes, extras: &[Node]) -> Result<
     let present = optional.iter().filter(|node| provide(dev, node, None).is_ok());
     let nodes = control.iter().chain(present).chain([&own.gpu]).chain(&own.capabilities).chain(extras);
     let spec = |node: &Node| DeviceSpec {
-        container_path: format!("/dev/{}", node.name),
+        container_path: node.path(),
         host_path: dev.node().join("dev").join(&node.name).display().to_string(),
         permissions: "rw".to_owned(),
     };

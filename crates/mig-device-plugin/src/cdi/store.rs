@@ -26,15 +26,25 @@ pub(crate) struct WriteError {
     source: io::Error,
 }
 
+/// What is there is not known.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReadError {
+    /// It can be read, and is none.
+    #[error(transparent)]
+    NoSpec(#[from] serde_json::Error),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
 /// What an agent before this one wrote.
-pub(crate) fn read(folder: &Path) -> io::Result<Option<Spec>> {
-    let mut text = String::new();
+pub(crate) fn read(folder: &Path) -> Result<Option<Spec>, ReadError> {
+    let mut text = Vec::new();
     match File::open(folder.join(FILE)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-        Ok(file) => file.take(LONGEST).read_to_string(&mut text)?,
+        Err(error) => return Err(error.into()),
+        Ok(file) => file.take(LONGEST).read_to_end(&mut text)?,
     };
-    Ok(Some(serde_json::from_str(&text)?))
+    Ok(Some(serde_json::from_slice(&text)?))
 }
 
 /// Puts the spec there, or takes it away when it has no device. Says whether anything had to be done.
@@ -124,8 +134,11 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         for text in ["", "{", "[]", "{\"devices\": 5}", "\u{0}"] {
             fs::write(root.path().join(FILE), text).unwrap();
-            read(root.path()).unwrap_err();
+            assert!(matches!(read(root.path()), Err(ReadError::NoSpec(_))));
         }
+        fs::remove_file(root.path().join(FILE)).unwrap();
+        fs::create_dir(root.path().join(FILE)).unwrap();
+        assert!(matches!(read(root.path()), Err(ReadError::Io(_))), "what cannot be read may be one");
     }
 
     #[test]

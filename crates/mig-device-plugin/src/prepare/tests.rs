@@ -32,6 +32,10 @@ impl Host {
     }
 
     fn prepare(&self, strategy: &str) -> Preparing {
+        Preparing { prepare: Prepare::new(), container: self.container(strategy) }
+    }
+
+    fn container(&self, strategy: &str) -> Arc<ContainerSettings> {
         let files = Files {
             driver_root_here: self.path("root"),
             proc_root: self.path("proc"),
@@ -39,8 +43,7 @@ impl Host {
             ..Files::default()
         };
         let list_strategies = vec![strategy.parse().unwrap()];
-        let container = Arc::new(ContainerSettings { list_strategies, files, ..ContainerSettings::default() });
-        Preparing { prepare: Prepare::new(), container }
+        Arc::new(ContainerSettings { list_strategies, files, ..ContainerSettings::default() })
     }
 
     fn names(&self) -> Vec<String> {
@@ -75,7 +78,7 @@ struct Preparing {
 
 impl Preparing {
     fn touches_files(&self) -> bool {
-        self.container.touches_files()
+        self.prepare.touches_files(&self.container)
     }
 
     fn run(&self, offers: &Offers, may_drop: impl Fn(&str) -> bool) -> Prepared {
@@ -94,9 +97,54 @@ fn faults(prepared: &Prepared) -> Vec<&str> {
 fn by_default_no_file_is_touched() {
     let host = Host::new();
     let prepare = host.prepare("envvar");
-    assert!(!prepare.touches_files());
+    // Not even if the driver's files cannot be had.
+    fs::remove_dir_all(host.path("proc")).unwrap();
+    assert!(prepare.touches_files(), "an earlier agent may have left a spec");
     let prepared = prepare.run(&offers(vec![slice("MIG-a", 1)]), |_| false);
-    assert_eq!((faults(&prepared), host.path("cdi").exists()), (vec![""], false));
+    assert_eq!((faults(&prepared), &prepared.complaints, host.path("cdi").exists()), (vec![""], &vec![], false));
+    assert!(!prepare.touches_files());
+}
+
+/// A container starts again by the name that it was given first, whatever the configuration is by then.
+#[test]
+fn without_cdi_what_pods_may_hold_stays_in_the_spec_and_true() {
+    let host = Host::new();
+    host.prepare("cdi-cri").run(&offers(vec![slice("MIG-a", 1), gpu("GPU-b"), gpu("GPU-c")]), |_| false);
+    // Another agent, or this one with another configuration.
+    let prepare = host.prepare("envvar");
+    let is_free = |id: &str| id == "GPU-b";
+    let prepared = prepare.run(&offers(vec![slice("MIG-a", 1), gpu("GPU-b"), gpu("GPU-c"), gpu("GPU-new")]), is_free);
+    assert_eq!((host.names(), prepared.keeps), (vec!["GPU-c".to_owned(), "MIG-a".to_owned()], true));
+    // Cut anew in the same place: the old one's container is not to have the new one's nodes.
+    prepare.run(&offers(vec![slice("MIG-new", 1)]), is_free);
+    let devices = store::read(&host.path("cdi")).unwrap().unwrap().devices;
+    let old = devices.iter().find(|device| device.name == "MIG-a").unwrap();
+    assert_eq!((devices.len(), old.capabilities().count()), (2, 0));
+    // The driver's files are looked for anew.
+    host.put("root/usr/lib64/libnvidia-ml.so.1", "\u{7f}ELF");
+    prepare.run(&offers(vec![slice("MIG-new", 1)]), is_free);
+    let text = fs::read_to_string(host.path("cdi/mig-agent-gpu.json")).unwrap();
+    assert!(text.contains("libnvidia-ml.so.1"), "{text}");
+
+    fs::rename(host.path("proc"), host.path("away")).unwrap();
+    let prepared = prepare.run(&offers(vec![slice("MIG-new", 1)]), |_| true);
+    assert_eq!((faults(&prepared), &prepared.problem), (vec![""], &None), "nobody is given a device by it");
+    assert!(prepared.complaints[0].contains("is not kept up"), "{:?}", prepared.complaints);
+    fs::rename(host.path("away"), host.path("proc")).unwrap();
+    let prepared = prepare.run(&offers(vec![slice("MIG-new", 1)]), |_| true);
+    assert!(!prepared.keeps && !prepare.touches_files() && !host.path("cdi/mig-agent-gpu.json").exists());
+}
+
+#[test]
+fn a_spec_that_cannot_be_read_is_not_overwritten() {
+    let host = Host::new();
+    fs::create_dir_all(host.path("cdi/mig-agent-gpu.json")).unwrap();
+    let prepare = host.prepare("cdi-cri");
+    let prepared = prepare.run(&offers(vec![gpu("GPU-a")]), |_| false);
+    let problem = prepared.problem.unwrap();
+    assert!(problem.starts_with("unable to read the CDI spec in"), "{problem}");
+    fs::remove_dir(host.path("cdi/mig-agent-gpu.json")).unwrap();
+    assert_eq!(prepare.run(&offers(vec![gpu("GPU-a")]), |_| false).problem, None, "it is tried again");
 }
 
 #[test]
