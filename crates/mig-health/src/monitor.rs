@@ -101,7 +101,9 @@ impl Monitor {
         self.settle(now);
         self.last.insert(event.gpu.clone(), LastXid { xid: event.xid, at: now });
         let entry = self.policy.of(event.xid);
-        if entry.blame == Blame::Memory {
+        // Whose an error is that could not be corrected. What is over by itself says nothing of such errors: 63 and 92 come
+        // of those that were corrected.
+        if entry.blame == Blame::Memory && entry.recovery == Ending::Hardware {
             self.gpus.entry(event.gpu.clone()).or_default().memory = Some(now);
         }
         if !self.policy.acts_on(event.xid) {

@@ -3,6 +3,7 @@ use mig_model::{ComputeInstance, GpuInstance, MigMode, RemappedRows};
 use super::*;
 use crate::{Settings, Switches, changes, parse};
 
+mod memory;
 mod random;
 mod rules;
 
@@ -323,69 +324,6 @@ fn a_fault_of_hardware_does_not_fade_while_vitals_that_were_told_are_not() {
     monitor.read(&node, at(3001), at(3001));
     assert_eq!(bad(&mut monitor, &node, at(3060)), "b");
     assert_eq!(bad(&mut monitor, &node, at(3061)), "");
-}
-
-#[test]
-fn errors_of_memory_count_when_they_are_new_and_no_xid_says_whose_they_are() {
-    let (mut monitor, mut node) = (monitor(), seven());
-    node.gpus[0].vitals.uncorrectable_errors = Some(3);
-    monitor.read(&node, at(1), at(1));
-    assert_eq!(bad(&mut monitor, &node, at(1)), "", "those of the time before");
-    node.gpus[0].vitals.uncorrectable_errors = Some(4);
-    monitor.read(&node, at(10), at(10));
-    assert_eq!(monitor.next(at(10)), Some(at(11)));
-    monitor.read(&node, at(10), at(11));
-    let fault = monitor.mark(&node, at(11)).gpus[0].fault.clone().unwrap();
-    assert_eq!(fault.kind, "UncorrectableErrors");
-    // A reset sets the counter back.
-    node.gpus[0].vitals.uncorrectable_errors = Some(0);
-    monitor.read(&node, at(12), at(12));
-    assert_eq!(bad(&mut monitor, &node, at(17)), "");
-}
-
-#[test]
-fn errors_of_memory_on_a_gpu_that_cannot_be_read_any_more_wait_for_it() {
-    for unreadable in ["fault", "gone", "counter", "late"] {
-        let (mut monitor, mut node) = (monitor(), seven());
-        node.gpus[0].vitals.uncorrectable_errors = Some(3);
-        monitor.read(&node, at(1), at(1));
-        node.gpus[0].vitals.uncorrectable_errors = Some(4);
-        monitor.read(&node, at(10), at(10));
-        match unreadable {
-            "fault" => node.gpus[0].fault = lost(),
-            "gone" => node.gpus.clear(),
-            "counter" => node.gpus[0].vitals.uncorrectable_errors = None,
-            _ => monitor.late(true, at(10)),
-        }
-        for second in [10, 11, 12, 3600] {
-            if unreadable != "late" {
-                monitor.read(&node, at(second), at(second));
-            }
-            let next = monitor.next(at(second));
-            assert!(next.is_none_or(|next| next > at(second)), "{unreadable}: at {second} s it is due at {next:?}");
-        }
-    }
-}
-
-#[test]
-fn errors_of_memory_in_one_slice_leave_the_others_alone() {
-    for xid_first in [true, false] {
-        let (mut monitor, mut node) = (monitor(), seven());
-        node.gpus[0].vitals.uncorrectable_errors = Some(0);
-        monitor.read(&node, at(1), at(1));
-        if xid_first {
-            monitor.xid(&event(94, Some(3)), at(9));
-        }
-        node.gpus[0].vitals.uncorrectable_errors = Some(1);
-        monitor.read(&node, at(10), at(10));
-        if !xid_first {
-            monitor.xid(&event(94, Some(3)), at(10));
-        }
-        for seconds in 11..30 {
-            monitor.read(&node, at(seconds), at(seconds));
-            assert_eq!(bad(&mut monitor, &node, at(seconds)), "c", "{xid_first}");
-        }
-    }
 }
 
 #[test]
