@@ -156,6 +156,27 @@ async fn nvml_is_started_anew_for_a_lost_gpu_and_the_others_go_on() {
     assert!(!kubelet.events().iter().any(|event| faulty(&event.what)), "the other GPU was well all the time");
 }
 
+/// The wait for events fails before a reading shows of which GPU, and the others are not to blame.
+#[tokio::test]
+async fn a_gpu_whose_loss_is_seen_late_takes_no_other_along() {
+    let scene = "gpus:\n- {model: A100-SXM4-40GB, instances: [{profile: 1g.5gb}]}\n- {model: A100-SXM4-40GB, instances: [{profile: 3g.20gb}]}\n";
+    let node = Node::written(scene);
+    let kubelet = node.kubelet().await;
+    let _agent = node.agent(&["--poll-interval=3s"]);
+    listed(&kubelet, G1, 1, 1).await;
+    listed(&kubelet, G3, 1, 1).await;
+    node.add_fault("nvmlEventSetWait_v2", Some("GPU_IS_LOST"), None);
+    // Two waits have failed by then, and the next reading is due much later.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    node.lose_gpu(0, true);
+    node.clear_faults();
+    listed(&kubelet, G1, 1, 0).await;
+    node.lose_gpu(0, false);
+    listed(&kubelet, G1, 1, 1).await;
+    let faulty = |what: &What| matches!(what, What::List { resource, devices, healthy, .. } if resource == G3 && healthy < devices);
+    assert!(!kubelet.events().iter().any(|event| faulty(&event.what)), "the other GPU was well all the time");
+}
+
 #[tokio::test]
 async fn a_driver_that_is_taken_away_and_comes_back_newer_is_read_anew() {
     let node = Node::new("demo");

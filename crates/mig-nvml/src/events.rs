@@ -58,10 +58,15 @@ impl<'s> Watcher<'s> {
     pub(crate) fn watch(&mut self, inventory: &mut NodeInventory, xids: &UnboundedSender<XidEvent>) -> bool {
         let answers = |uuid: &GpuUuid| inventory.gpus.iter().any(|gpu| gpu.uuid == *uuid && gpu.fault.is_none());
         // One lost GPU ends every wait for the set that has it; and a set that has failed twice may be the set's fault.
-        if self.failed.0 > 1 || !self.gpus.keys().all(answers) {
+        let is_without = !self.gpus.keys().all(answers);
+        if self.failed.0 > 1 || is_without {
             self.drain(xids);
             self.gpus.clear();
             self.set = None;
+        }
+        // A set without the GPU that is lost has to fail by itself.
+        if is_without {
+            self.failed = (0, None);
         }
         let mut late = false;
         for gpu in inventory.gpus.iter_mut().filter(|gpu| gpu.fault.is_none()) {
