@@ -8,6 +8,7 @@ use mig_device_plugin::GivenOut;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
+use tokio_util::sync::CancellationToken;
 
 use crate::state_file::{self, Life};
 
@@ -58,9 +59,10 @@ impl Notes {
     }
 
     /// Writes what is given out whenever it changes, on a thread of its own: a disk may hang, and no container waits for it.
-    pub(crate) async fn keep(self, mut given_out: watch::Receiver<Vec<GivenOut>>) {
+    /// Once all is `over`, what is new is written, and no more is waited for.
+    pub(crate) async fn keep(self, mut given_out: watch::Receiver<Vec<GivenOut>>, over: CancellationToken) {
         let mut fails = false;
-        while given_out.changed().await.is_ok() {
+        while state_file::is_news(&mut given_out, &over).await {
             let content = Content {
                 version: VERSION,
                 boot_id: self.life.boot_id.clone(),
@@ -107,7 +109,7 @@ mod tests {
         let (sender, receiver) = watch::channel(vec![]);
         sender.send_replace(given_out.clone());
         drop(sender);
-        notes(&life).keep(receiver).await;
+        notes(&life).keep(receiver, CancellationToken::new()).await;
         assert_eq!(notes(&life).read(), given_out);
         assert_eq!(notes(&Life { boot_id: "two".to_owned(), ..life.clone() }).read(), []);
         assert_eq!(notes(&Life { kubelet_root: "/another".to_owned(), ..life.clone() }).read(), []);

@@ -43,7 +43,10 @@ pub(crate) struct Settings {
     pub(crate) policy: Policy,
     /// How long one reading may take.
     pub(crate) deadline: Duration,
-    pub(crate) store: Store,
+    /// What an earlier agent wrote.
+    pub(crate) before: Option<Record>,
+    /// Takes what the next one will have to know.
+    pub(crate) records: watch::Sender<Record>,
     pub(crate) tally: Tally,
     /// Knows when the GPUs were read.
     pub(crate) readings: mig_nvml::Metrics,
@@ -58,11 +61,8 @@ pub(crate) async fn watch_over(
     marked: watch::Sender<View>,
     in_force: watch::Sender<Option<Arc<Chosen>>>,
 ) {
-    let Settings { policy, deadline, store, tally, readings } = settings;
+    let Settings { policy, deadline, mut before, records, tally, readings } = settings;
     let mut monitor = Monitor::new(policy, deadline.saturating_mul(LATE));
-    let mut before = store.before().cloned();
-    let (records, kept) = watch::channel(before.clone().unwrap_or_default());
-    let keeper = tokio::spawn(store.keep(kept));
     let mut teller = Teller::default();
     let mut batch = Vec::new();
     let mut early = Vec::new();
@@ -132,7 +132,6 @@ pub(crate) async fn watch_over(
             () = time => {}
         }
     }
-    keeper.abort();
 }
 
 /// Since the machine's start, sleep included: the same for an agent that is started anew.

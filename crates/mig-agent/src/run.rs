@@ -1,15 +1,17 @@
 //! Wires the parts together, and ends all of them when one ends or a signal comes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use kubelet::KubeletPaths;
-use mig_device_plugin::{Earlier, Status};
+use mig_device_plugin::{Earlier, GivenOut, Status};
 use rustix::system::uname;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::Args;
@@ -22,6 +24,9 @@ use crate::labels::{self, Destination, NodeLabels};
 use crate::metrics::Metrics;
 use crate::state_file::Life;
 use crate::{http, listener, offers, tidy};
+
+/// How long the end waits for files.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Runs until a signal comes or a part fails.
 pub(crate) fn to_the_end(args: &Args) -> anyhow::Result<()> {
@@ -43,14 +48,32 @@ pub(crate) fn to_the_end(args: &Args) -> anyhow::Result<()> {
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("unable to start the runtime")?;
     let life = Life::new(&args.proc_root, &args.kubelet_root);
     let notes = Notes::new(&args.health.state_dir, life.clone());
+    let store = Store::open(&args.health.state_dir, life);
+    let before = store.before().cloned();
+    let (records, kept) = watch::channel(before.clone().unwrap_or_default());
     let watched = health::Settings {
         policy: rules.policy.clone(),
         deadline: args.nvml_deadline,
-        store: Store::open(&args.health.state_dir, life),
+        before,
+        records,
         tally: Tally::default(),
         readings: timed.clone(),
     };
-    let outcome = runtime.block_on(serve(args, feed, watched, notes, rules));
+    let (note, noted) = watch::channel(Vec::new());
+    let before = Earlier::new({
+        let notes = notes.clone();
+        move || notes.read()
+    });
+    let outcome = runtime.block_on(async {
+        let over = CancellationToken::new();
+        let faults = tokio::spawn(store.keep(kept, over.clone()));
+        let given_out = tokio::spawn(notes.keep(noted, over.clone()));
+        let outcome = serve(args, feed, watched, (before, note), rules).await;
+        // What has just happened is in no file yet, and the driver tells it once. A disk may hang.
+        over.cancel();
+        let _ = timeout(LAST_WORDS, async { tokio::join!(faults, given_out) }).await;
+        outcome
+    });
     runtime.shutdown_background();
     outcome
 }
@@ -59,7 +82,7 @@ async fn serve(
     args: &Args,
     feed: mig_nvml::Feed,
     watched: health::Settings,
-    notes: Notes,
+    (before, given_out): (Earlier, watch::Sender<Vec<GivenOut>>),
     rules: Rules,
 ) -> anyhow::Result<()> {
     let stop = stop_on_signals()?;
@@ -96,19 +119,15 @@ async fn serve(
     let (standing, labels) = watch::channel(labels::Standing::default());
     let labels = labelling.is_some().then_some(labels);
     let known = Known { views, offers: offers.clone(), config: configured, status: Arc::clone(&status), labels };
-    let noted_before = notes.clone();
-    // Stays open to the end, so that it is not this part that ends first when serving fails.
-    let (note, noted) = watch::channel(Vec::new());
     let settings = mig_device_plugin::Settings {
         paths: KubeletPaths::new(&args.kubelet_root),
         domain: args.resource_domain.clone(),
         settle: args.settle_time,
         retire: args.tidy_node_status.then_some(args.settle_time),
         metrics: counted.clone(),
-        before: Earlier::new(move || noted_before.read()),
-        given_out: note.clone(),
+        before,
+        given_out,
     };
-    parts.spawn(named("the notes of what is given out", notes.keep(noted)));
     let fleet = mig_device_plugin::run(settings, offers, inventory, Arc::clone(&status), stop.clone());
     let mut fleet = tokio::spawn(fleet);
 

@@ -7,6 +7,8 @@ use std::path::Path;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 /// Far more than a node full of faults, or of pods.
 const MOST_BYTES: u64 = 4 << 20;
@@ -35,6 +37,15 @@ pub(crate) fn read<T: DeserializeOwned>(file: &Path) -> io::Result<T> {
         OpenOptions::new().read(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed()).open(file)?;
     opened.take(MOST_BYTES).read_to_end(&mut text)?;
     serde_json::from_slice(&text).map_err(io::Error::other)
+}
+
+/// Waits for what has to be written next, which comes before the end if both are there.
+pub(crate) async fn is_news<T>(content: &mut watch::Receiver<T>, over: &CancellationToken) -> bool {
+    tokio::select! {
+        biased;
+        changed = content.changed() => changed.is_ok(),
+        () = over.cancelled() => false,
+    }
 }
 
 /// Who reads it sees the old or the new one, and never a part.

@@ -387,6 +387,28 @@ async fn a_restart_of_the_agent_makes_nothing_well() {
     }
 }
 
+/// The driver tells an XID once, and an upgrade ends the agent at any moment.
+#[tokio::test]
+async fn a_fault_of_the_last_moment_is_written_down() {
+    let node = Node::written(TWO);
+    let (kubelet, mut agent) = started(&node, &[&policy(&node, SLOW)]).await;
+    let mut slices = of_gpu(&node, 0);
+    let (one, two) = (slices.pop_first().unwrap(), slices.pop_first().unwrap());
+    for (slice, bad) in [(&one, set([&one])), (&two, set([&one, &two]))] {
+        let (gpu, part) = node.place(slice);
+        node.xid(gpu, 94, Some(part));
+        becomes(&kubelet, &bad).await;
+    }
+    // The first is being written, or has just been.
+    agent.send(rustix::process::Signal::TERM);
+    assert_eq!(agent.ended().code(), Some(0));
+    let text = fs::read_to_string(node.path("run/health.json")).unwrap();
+    assert!(text.contains(&one) && text.contains(&two), "{text}");
+    let _agent = node.agent(&[&policy(&node, SLOW)]);
+    listed(&kubelet, G1, 9, 7).await;
+    becomes(&kubelet, &set([&one, &two])).await;
+}
+
 #[tokio::test]
 async fn without_a_place_for_its_state_the_agent_says_so_once_and_goes_on() {
     let node = Node::written(TWO);

@@ -119,6 +119,7 @@ pub async fn run(
     stop.cancel();
     directory_watch.abort();
     while fleet.servers.join_next().await.is_some() {}
+    fleet.usage.note();
     background.shutdown().await;
     lost.map_or(Ok(()), Err)
 }

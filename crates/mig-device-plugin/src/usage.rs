@@ -120,7 +120,8 @@ impl Usage {
         }
     }
 
-    fn note(&self) {
+    /// Hands on what is given out, if that is news.
+    pub(crate) fn note(&self) {
         let state = self.state();
         // An agent that waits for another must not write its own view over what that one gives out.
         if !state.serves {
@@ -234,6 +235,14 @@ impl Usage {
         let listed = state.readings.last().and_then(|reading| reading.held.get(&name)).into_iter().flatten();
         let held: BTreeSet<&String> = listed.chain(state.of_earlier(&name)).collect();
         held.into_iter().cloned().collect()
+    }
+
+    /// The ids of a resource that pods seem to hold as such.
+    pub(crate) fn held_here(&self, resource: &ResourceName) -> HashSet<String> {
+        let (state, name) = (self.state(), resource.to_string());
+        let listed = state.readings.last().and_then(|reading| reading.held.get(&name)).into_iter().flatten();
+        let given_out = state.records.iter().filter(|(_, record)| record.resource == name).map(|(id, _)| id);
+        listed.chain(given_out).cloned().collect()
     }
 
     /// What pods seem to hold otherwise than as one of these ids of this resource.

@@ -7,7 +7,8 @@ use std::time::Duration;
 use mig_health::{Record, VERSION};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
-use tokio::time::sleep;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use crate::state_file::{self, Life};
 
@@ -57,11 +58,12 @@ impl Store {
         self.before.as_ref()
     }
 
-    /// Writes each new record, on a thread of its own: a disk may hang.
-    pub(crate) async fn keep(self, mut records: watch::Receiver<Record>) {
+    /// Writes each new record, on a thread of its own: a disk may hang. Once all is `over`, what is new is written, and no more
+    /// is waited for.
+    pub(crate) async fn keep(self, mut records: watch::Receiver<Record>, over: CancellationToken) {
         let mut fails = false;
         let mut exists = self.before.is_some();
-        while records.changed().await.is_ok() {
+        while state_file::is_news(&mut records, &over).await {
             let record = Record {
                 boot_id: self.life.boot_id.clone(),
                 kubelet_root: self.life.kubelet_root.clone(),
@@ -87,7 +89,7 @@ impl Store {
                 Ok(Ok(())) => exists = true,
                 _ => {}
             }
-            sleep(PAUSE).await;
+            let _ = timeout(PAUSE, over.cancelled()).await;
         }
     }
 }
