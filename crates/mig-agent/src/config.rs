@@ -127,6 +127,14 @@ impl Chosen {
         if container.pass_device_specs && container.list_strategies.iter().copied().all(DeviceListStrategy::is_cdi) {
             lines.push("--pass-device-specs has no effect here: the device nodes are in the CDI spec");
         }
+        let tells_nobody = container.list_strategies == [DeviceListStrategy::Envvar]
+            && !container.visible_devices_env.iter().any(|name| name == "NVIDIA_VISIBLE_DEVICES");
+        if tells_nobody {
+            lines.push(
+                "--visible-devices-env leaves NVIDIA_VISIBLE_DEVICES out: NVIDIA's container runtime is told of no device, and a \
+                 container whose image says NVIDIA_VISIBLE_DEVICES=all sees every GPU of the node",
+            );
+        }
         lines
     }
 }

@@ -111,6 +111,34 @@ async fn several_shares_of_one_slice_are_one_slice_to_the_container() {
     kubelet.admit(Pod::new("late").container("main", [(G1, 1)])).await.unwrap_err();
 }
 
+/// A pod whose share is Unhealthy is not admitted again after a restart of the node.
+#[tokio::test]
+async fn with_fewer_shares_those_that_pods_hold_stay_healthy() {
+    let node = Node::written(ONE);
+    let kubelet = node.kubelet().await;
+    let shares = |replicas| time_slicing(&format!("resources: [{{name: mig-1g.5gb, replicas: {replicas}}}]"));
+    let _agent = agent(&node, &shares(4), &["--settle-time=50ms"]);
+    listed(&kubelet, G1, 4, 4).await;
+    let mut holders = BTreeMap::new();
+    for name in ["a", "b", "c", "d"] {
+        let pod = kubelet.admit(Pod::new(name).container("main", [(G1, 1)])).await.unwrap();
+        let id = pod.containers["main"].device_ids[G1].first().unwrap().clone();
+        holders.insert(id.rsplit_once("::").unwrap().1.to_owned(), name);
+    }
+    kubelet.delete(holders["1"]).await;
+    kubelet.delete(holders["2"]).await;
+    write(&node, &shares(2));
+    let health = |id: &str| {
+        let devices = kubelet.resources().remove(G1).unwrap().devices;
+        devices.into_iter().find(|device| device.id.ends_with(id)).map(|device| device.health)
+    };
+    listed(&kubelet, G1, 3, 1).await;
+    assert_eq!(health("::0").as_deref(), Some("Healthy"), "a pod has it, as what it is offered as");
+    assert_eq!(health("::1").as_deref(), Some("Unhealthy"), "there would be a third pod on the slice");
+    kubelet.delete(holders["3"]).await;
+    listed(&kubelet, G1, 2, 2).await;
+}
+
 #[tokio::test]
 async fn a_request_for_two_shares_is_refused_where_that_is_told() {
     let node = Node::new("demo");

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 
 use kubelet::deviceplugin::{CdiDevice, ContainerAllocateResponse, DeviceSpec, Mount};
+use mig_model::{Profile, ResourceName};
 
 pub(crate) mod extra;
 pub(crate) mod gift;
@@ -125,15 +126,15 @@ impl ContainerSettings {
 
     /// What a container gets for these devices of one resource.
     ///
-    /// The kubelet asks once per resource and keeps one value per variable, so a container with devices of two profiles
-    /// finds both only in the variables that carry the profile's name, and in what has a key for each device.
-    pub(crate) fn answer(&self, offered: &[&Offered]) -> ContainerAllocateResponse {
+    /// The kubelet asks once per resource and keeps one value per variable, so a container with devices of two resources
+    /// finds both only in the variables that carry a name of each, and in what has a key for each device.
+    pub(crate) fn answer(&self, resource: &ResourceName, offered: &[&Offered]) -> ContainerAllocateResponse {
         // Two replicas of a device are one device.
         let mut seen = BTreeSet::new();
         let offered: Vec<&Offered> =
             offered.iter().copied().filter(|offered| seen.insert(&offered.device.uuid)).collect();
         let offered = offered.as_slice();
-        let mut answer = ContainerAllocateResponse { envs: self.variables(offered), ..Default::default() };
+        let mut answer = ContainerAllocateResponse { envs: self.variables(resource, offered), ..Default::default() };
         if self.has(DeviceListStrategy::VolumeMounts) {
             answer.envs.insert(NVIDIA.to_owned(), MOUNTS.to_owned());
             let mount = |offered: &&Offered| Mount {
@@ -158,7 +159,7 @@ impl ContainerSettings {
         answer
     }
 
-    fn variables(&self, offered: &[&Offered]) -> HashMap<String, String> {
+    fn variables(&self, resource: &ResourceName, offered: &[&Offered]) -> HashMap<String, String> {
         let uuids = || offered.iter().map(|offered| offered.device.uuid.as_str()).collect::<Vec<_>>().join(",");
         let visible = || offered.iter().map(|offered| offered.gift.visible.as_str()).collect::<Vec<_>>().join(",");
         let mut variables = HashMap::new();
@@ -171,17 +172,20 @@ impl ContainerSettings {
                 _ => variables.insert(name.clone(), uuids()),
             };
         }
-        let mut by_profile: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+        let mut named: BTreeMap<String, Vec<&str>> = BTreeMap::new();
         for Offered { device, .. } in offered {
             if let Some(profile) = &device.profile {
-                by_profile.entry(profile.variable_suffix()).or_default().push(&device.uuid);
+                named.entry(profile.variable_suffix()).or_default().push(&device.uuid);
+                if let Some(suffix) = own_suffix(resource, profile) {
+                    named.entry(suffix).or_default().push(&device.uuid);
+                }
             }
         }
         // CDI's names say all there is to say, and NVIDIA's runtime would add the same a second time.
         if !self.list_strategies.iter().all(|strategy| strategy.is_cdi()) {
             variables.extend(self.extras.iter().map(|extra| (extra.variable().to_owned(), "enabled".to_owned())));
         }
-        variables.extend(by_profile.into_iter().map(|(suffix, ids)| (format!("MIG_DEVICES_{suffix}"), ids.join(","))));
+        variables.extend(named.into_iter().map(|(suffix, ids)| (format!("MIG_DEVICES_{suffix}"), ids.join(","))));
         variables
     }
 
@@ -191,6 +195,19 @@ impl ContainerSettings {
         let end = name.get(name.len().saturating_sub(LONGEST_KEY - KEY_BEGINS.len())..).unwrap_or(&name);
         format!("{}{KEY_BEGINS}{end}", self.cdi_annotation_prefix)
     }
+}
+
+/// What follows `MIG_DEVICES_` where a resource is not the only one of its devices' profile: it is shared, or has a name from
+/// the configuration.
+fn own_suffix(resource: &ResourceName, profile: &Profile) -> Option<String> {
+    let name = resource.name();
+    let rest = name.strip_prefix("mig-").and_then(|name| name.strip_prefix(&profile.resource_suffix()));
+    let suffix = match (rest, name) {
+        (Some(""), _) | (_, "gpu" | "gpu.shared") => return None,
+        (Some(".shared"), _) => format!("{}_SHARED", profile.variable_suffix()),
+        _ => name.replace(|letter: char| !letter.is_ascii_alphanumeric(), "_").to_ascii_uppercase(),
+    };
+    (suffix != profile.variable_suffix()).then_some(suffix)
 }
 
 /// Each node once: those of a GPU belong to all of its slices, and some to all GPUs.

@@ -46,8 +46,8 @@ fn describe(settings: &ContainerSettings) -> String {
         }
     };
     format!(
-        "the container has devices of several resources, and {variables} can name those of one only; each is named by \
-         its MIG_DEVICES_<PROFILE>, from which the program sets CUDA_VISIBLE_DEVICES (NVIDIA/k8s-device-plugin#728); {reach}"
+        "the container has devices of several resources, and {variables} can name those of one only; each slice is \
+         named by its MIG_DEVICES_<PROFILE>, or MIG_DEVICES_<NAME> where it is shared or the name was configured, from which the program sets CUDA_VISIBLE_DEVICES (NVIDIA/k8s-device-plugin#728); {reach}"
     )
 }
 

@@ -107,7 +107,10 @@ impl Outlet {
             let held = fault.is_some_and(|fault| fault.kind == HELD);
             held && !self.usage.is_let_go(&self.resource, &own, device)
         };
+        // Nobody is given what a pod holds under this very id, and that pod may have to be admitted again.
+        let held_here = self.usage.held_here(&self.resource);
         let devices = offered.iter_mut().map(|offered| &mut offered.device);
+        let devices = devices.filter(|device| !held_here.contains(&device.id));
         for device in devices.filter(|device| elsewhere.has(device) || was_held(device)) {
             device.fault = Some(Fault { kind: HELD, message: HELD_ELSEWHERE.to_owned() });
             waits = true;

@@ -213,7 +213,7 @@ impl PluginService {
             // In the list's order, by GPU and placement, and not in the kubelet's, which is random.
             entries.sort_unstable_by_key(|(place, _)| *place);
             let offered: Vec<_> = entries.iter().map(|(_, entry)| &entry.offered).collect();
-            answers.push(roster.container.answer(&offered));
+            answers.push(roster.container.answer(resource, &offered));
         }
         Ok(wire::AllocateResponse { containers: answers })
     }

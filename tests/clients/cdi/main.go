@@ -3,7 +3,8 @@
 //
 //	cdi DIRECTORY NAME...
 //
-// Exit code 1: a spec is not valid, or a device is not to be had.
+// Exit code 1: a spec is not valid, or a device is not to be had. The library has no schema by itself any more; the one
+// that is used here is of CDI 0.5, which is the version that our specs state.
 package main
 
 import (
@@ -11,6 +12,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/container-orchestrated-devices/container-device-interface/schema"
 	oci "github.com/opencontainers/runtime-spec/specs-go"
 	"tags.cncf.io/container-device-interface/pkg/cdi"
 )
@@ -35,6 +37,9 @@ func run(directory string, names []string) error {
 			least, err := cdi.MinimumRequiredVersion(spec.Spec)
 			if err != nil {
 				return err
+			}
+			if err := schema.BuiltinSchema().ValidateFile(spec.GetPath()); err != nil {
+				return fmt.Errorf("%s: %w", spec.GetPath(), err)
 			}
 			fmt.Fprintf(os.Stderr, "%s needs %s and states %s\n", spec.GetPath(), least, spec.Version)
 		}

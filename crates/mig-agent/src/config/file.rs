@@ -134,6 +134,25 @@ imex: {channelIDs: [], required: false}
         assert!(parse("flags: {}").is_ok(), "theirs takes a file without a version");
     }
 
+    /// Templates leave them so, and Go's parsers take them for keys that are not there.
+    #[test]
+    fn a_key_without_a_value_is_one_that_is_not_there() {
+        for text in [
+            "version:\nflags:\nresources:\nsharing:\nimex:\nhealth:\n",
+            "flags: {migStrategy: , gdsEnabled: , plugin: , gfd: }",
+            "flags: {plugin: {deviceListStrategy: , deviceIDStrategy: , passDeviceSpecs: , cdiAnnotationPrefix: }}",
+            "resources: {gpus: , mig: }",
+            "sharing: {timeSlicing: , mps: }",
+            "sharing: {timeSlicing: {renameByDefault: , failRequestsGreaterThanOne: , resources: [{name: gpu, replicas: 2, rename: , devices: }]}}",
+            "imex: {channelIDs: , required: }",
+        ] {
+            let file = parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+            assert!(without_effect(&file).is_empty(), "{text}");
+        }
+        let none = parse("sharing: {timeSlicing: {resources: }}").unwrap().sharing.unwrap().time_slicing.unwrap();
+        assert!(none.read(&mig_model::ResourceDomain::default()).unwrap_err().contains("no resources specified"));
+    }
+
     #[test]
     fn what_is_wrong_is_said_with_its_place() {
         let deep = "[".repeat(5000);

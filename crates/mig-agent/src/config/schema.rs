@@ -15,6 +15,7 @@ use serde::de::{self, Deserialize, Deserializer, IgnoredAny, SeqAccess, Visitor}
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub(crate) struct File {
     pub(crate) version: Option<Word<Version>>,
+    #[serde(deserialize_with = "or_default")]
     pub(crate) flags: Flags,
     pub(crate) resources: Option<Resources>,
     pub(crate) sharing: Option<Sharing>,
@@ -73,7 +74,9 @@ pub(crate) struct Gfd {
 #[derive(Debug, Clone, Default, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Resources {
+    #[serde(deserialize_with = "or_default")]
     pub(crate) gpus: Vec<Named>,
+    #[serde(deserialize_with = "or_default")]
     pub(crate) mig: Vec<Named>,
 }
 
@@ -94,10 +97,11 @@ pub(crate) struct Sharing {
 #[derive(Debug, Clone, serde::Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(crate) struct Slicing {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     rename_by_default: bool,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     fail_requests_greater_than_one: bool,
+    #[serde(default, deserialize_with = "or_default")]
     resources: Vec<Shared>,
 }
 
@@ -113,9 +117,15 @@ struct Shared {
 #[derive(Debug, Clone, Default, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Imex {
-    #[serde(rename = "channelIDs")]
+    #[serde(rename = "channelIDs", deserialize_with = "or_default")]
     pub(crate) channel_ids: Vec<u32>,
+    #[serde(deserialize_with = "or_default")]
     pub(crate) required: bool,
+}
+
+/// A key without a value, as templates leave them, is one that is not there. So it is for Go's parsers.
+fn or_default<'de, T: Default + Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// A resource's name, read once the domain is known.

@@ -31,6 +31,12 @@ pub(crate) struct Node {
     store: Option<Store>,
 }
 
+/// Says what is not tried here, and why. Where nothing may be left out that is a failure.
+pub(crate) fn skip(why: &str) {
+    assert!(std::env::var_os("TESTS_SKIP_NOTHING").is_none(), "{why}");
+    eprintln!("skipped: {why}");
+}
+
 pub(crate) fn scene(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/scenes").join(format!("{name}.yaml"))
 }

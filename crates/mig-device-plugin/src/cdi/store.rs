@@ -40,7 +40,9 @@ pub(crate) enum ReadError {
 pub(crate) fn read(folder: &Path) -> Result<Option<Spec>, ReadError> {
     let mut text = Vec::new();
     match File::open(folder.join(FILE)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
         Err(error) => return Err(error.into()),
         Ok(file) => file.take(LONGEST).read_to_end(&mut text)?,
     };

@@ -1,4 +1,4 @@
-use mig_model::{Address, Device, MigAddress};
+use mig_model::{Address, Device, MigAddress, ResourceDomain};
 
 use super::gift::Gift;
 use super::*;
@@ -28,8 +28,19 @@ fn settings(strategies: &str) -> ContainerSettings {
 }
 
 fn answer(settings: &ContainerSettings, ids: &[&str], profile: Option<&str>) -> ContainerAllocateResponse {
+    let domain = ResourceDomain::default();
+    let usual = profile.map(|text| ResourceName::mig(&domain, &text.parse().unwrap()));
+    answer_of(&usual.unwrap_or_else(|| ResourceName::gpu(&domain)), settings, ids, profile)
+}
+
+fn answer_of(
+    resource: &ResourceName,
+    settings: &ContainerSettings,
+    ids: &[&str],
+    profile: Option<&str>,
+) -> ContainerAllocateResponse {
     let all: Vec<Offered> = ids.iter().map(|id| offered(id, profile, settings)).collect();
-    settings.answer(&all.iter().collect::<Vec<_>>())
+    settings.answer(resource, &all.iter().collect::<Vec<_>>())
 }
 
 fn variables(answer: &ContainerAllocateResponse) -> Vec<String> {
@@ -139,8 +150,36 @@ fn two_profiles_collide_in_plain_variables_only() {
     assert!(one.envs.keys().filter(|name| two.envs.contains_key(*name)).all(same));
     assert!(one.annotations.keys().all(|key| !two.annotations.contains_key(key)));
     assert!(one.mounts.iter().all(|mount| !two.mounts.contains(mount)));
+    assert_eq!((cdi_names(&one), cdi_names(&two)), (vec!["mig-agent/gpu=MIG-a"], vec!["mig-agent/gpu=MIG-b"]));
+    let last = |answer: &ContainerAllocateResponse| answer.devices.last().unwrap().container_path.clone();
+    assert_eq!((last(&one).as_str(), last(&two).as_str()), ("/dev/nvidia-caps/MIG-a", "/dev/nvidia-caps/MIG-b"));
     assert!(settings.reaches_all());
+    assert!(ContainerSettings { pass_device_specs: true, ..ContainerSettings::default() }.reaches_all());
     assert!(!ContainerSettings::default().reaches_all());
+}
+
+/// One container may have slices of a profile as two resources: shared, and not, or under a name of the configuration.
+#[test]
+fn two_resources_of_a_profile_have_a_variable_each() {
+    let own = |resource: &str, profile: &str| {
+        let resource = ResourceName::parse(resource, &ResourceDomain::default()).unwrap();
+        let answer = answer_of(&resource, &settings("envvar"), &["MIG-a", "MIG-b"], Some(profile));
+        let ours = answer.envs.into_iter().filter(|(name, _)| name.starts_with("MIG_DEVICES_"));
+        ours.map(|(name, value)| {
+            assert_eq!(value, "MIG-a,MIG-b");
+            name
+        })
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .collect::<Vec<_>>()
+    };
+    assert_eq!(own("mig-1g.5gb", "1g.5gb"), ["MIG_DEVICES_1G_5GB"]);
+    assert_eq!(own("mig-1g.5gb.shared", "1g.5gb"), ["MIG_DEVICES_1G_5GB", "MIG_DEVICES_1G_5GB_SHARED"]);
+    assert_eq!(own("mig-1g.24gb-me.shared", "1g.24gb-me").last().unwrap(), "MIG_DEVICES_1G_24GB_NO_ME_SHARED");
+    assert_eq!(own("large-one", "3g.20gb"), ["MIG_DEVICES_3G_20GB", "MIG_DEVICES_LARGE_ONE"]);
+    assert_eq!(own("3g-20gb", "3g.20gb"), ["MIG_DEVICES_3G_20GB"]);
+    assert_eq!(own("gpu", "3g.20gb"), ["MIG_DEVICES_3G_20GB"]);
+    assert_eq!(own("gpu.shared", "3g.20gb"), ["MIG_DEVICES_3G_20GB"]);
 }
 
 #[test]
