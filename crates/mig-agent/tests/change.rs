@@ -3,13 +3,15 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "clippy takes only test functions for tests")]
 
 mod node;
+mod scrape;
 
 use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use kubelet_sim::{Kubelet, What};
+use kubelet_sim::{Kubelet, Pod, What};
 use node::{DEADLINE, G1, G3, Node, fake_library, listed};
+use scrape::Scrape;
 
 const G2: &str = "nvidia.com/mig-2g.10gb";
 /// Nothing is seen by looking again.
@@ -154,6 +156,29 @@ async fn nvml_is_started_anew_for_a_lost_gpu_and_the_others_go_on() {
     listed(&kubelet, G1, 1, 1).await;
     let faulty = |what: &What| matches!(what, What::List { resource, devices, healthy, .. } if resource == G3 && healthy < devices);
     assert!(!kubelet.events().iter().any(|event| faulty(&event.what)), "the other GPU was well all the time");
+}
+
+#[tokio::test]
+async fn a_gpu_that_the_driver_counts_no_more_is_not_forgotten() {
+    let one = "gpus:\n- {model: A100-SXM4-40GB, instances: [{profile: 1g.5gb}]}\n";
+    let two = format!("{one}- {{model: A100-SXM4-40GB, instances: [{{profile: 3g.20gb}}]}}\n");
+    let node = Node::written(&two);
+    let kubelet = node.kubelet().await;
+    let mut agent = node.agent(&["--poll-interval=50ms"]);
+    listed(&kubelet, G3, 1, 1).await;
+    kubelet.admit(Pod::new("train").container("main", [(G3, 1)])).await.unwrap();
+    let uuid = node.world().gpus[1].uuid.clone();
+    node.recut(one);
+    let line = agent.line("is not among the driver's GPUs any more");
+    assert!(line.contains(&uuid), "{line}");
+    listed(&kubelet, G3, 1, 0).await;
+    let healthy = |scrape: &Scrape| scrape.sum("mig_agent_gpu_healthy", &[("UUID", &uuid)]);
+    Scrape::until(&mut agent, "it is missed", |scrape| healthy(scrape) == Some(0.0));
+    listed(&kubelet, G1, 1, 1).await;
+    agent.ready(|status, _| status.contains("200"));
+    node.recut(&two);
+    listed(&kubelet, G3, 1, 1).await;
+    Scrape::until(&mut agent, "it is back", |scrape| healthy(scrape) == Some(1.0));
 }
 
 /// The wait for events fails before a reading shows of which GPU, and the others are not to blame.

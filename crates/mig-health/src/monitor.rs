@@ -22,7 +22,7 @@ const SOON: Duration = Duration::from_millis(250);
 const MOST_WAITING: usize = 1024;
 
 /// Kinds of the driver's own faults that only a reset mends.
-const LOST: [&str; 3] = ["GpuIsLost", "ResetRequired", "DriverNotLoaded"];
+const LOST: [&str; 4] = ["GpuIsLost", "GpuIsGone", "ResetRequired", "DriverNotLoaded"];
 
 /// What became of an XID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -73,11 +73,14 @@ pub enum Watched {
     Nothing,
 }
 
-/// A GPU that has an index and no more.
+/// A GPU that has an index and no more; or one that was there before, and that the driver counts no more.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct UnreadableGpu {
-    /// NVML's index.
+    /// NVML's index, or what it was.
     pub index: u32,
+    /// Which it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<GpuUuid>,
     /// What the driver said.
     pub fault: Fault,
 }

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::Path;
 
 use mig_model::{
-    ComputeInstance, Driver, Gpu, GpuInstance, GpuUuid, MigMode, MigUuid, NodeInventory, Process, Profile,
+    ComputeInstance, Driver, Fault, Gpu, GpuInstance, GpuUuid, MigMode, MigUuid, NodeInventory, Process, Profile,
     UnreadableGpu, Vitals,
 };
 
@@ -40,6 +40,24 @@ pub(crate) struct Identified<'s> {
     pub(crate) model: String,
     /// PCI device and vendor, and the subsystem's.
     pub(crate) pci_ids: Option<(u32, u32)>,
+}
+
+/// GPUs that were there and that the driver counts no more: it would not say a word of them.
+fn gone(before: &NodeInventory, now: &NodeInventory) -> Vec<UnreadableGpu> {
+    let is_there = |uuid: &GpuUuid| now.gpus.iter().any(|gpu| gpu.uuid == *uuid);
+    let known = before.unreadable.iter().filter(|gpu| gpu.uuid.as_ref().is_some_and(|uuid| !is_there(uuid))).cloned();
+    let new = before.gpus.iter().filter(|gpu| !is_there(&gpu.uuid)).map(|gpu| UnreadableGpu {
+        index: gpu.index,
+        uuid: Some(gpu.uuid.clone()),
+        fault: Fault {
+            kind: "GpuIsGone",
+            message: format!(
+                "{} ({}) is not among the driver's GPUs any more: if it was not taken out on purpose, reset it or restart the node, else restart the agent",
+                gpu.uuid, gpu.name
+            ),
+        },
+    });
+    known.chain(new).collect()
 }
 
 /// A MIG device, and which compute instance it stands for.
@@ -76,7 +94,7 @@ impl<'s> Reader<'s> {
                     let fault = error.fault();
                     match before.and_then(|before| before.gpus.iter().find(|gpu| gpu.index == index)) {
                         Some(known) => inventory.gpus.push(Gpu { fault: Some(fault), outdated: true, ..known.clone() }),
-                        None => inventory.unreadable.push(UnreadableGpu { index, fault }),
+                        None => inventory.unreadable.push(UnreadableGpu { index, uuid: None, fault }),
                     }
                 }
             }
@@ -85,6 +103,8 @@ impl<'s> Reader<'s> {
         let read: HashSet<GpuUuid> =
             inventory.gpus.iter().filter(|gpu| gpu.fault.is_none()).map(|gpu| gpu.uuid.clone()).collect();
         inventory.gpus.retain(|gpu| gpu.fault.is_none() || !read.contains(&gpu.uuid));
+        let gone = before.map(|before| gone(before, &inventory)).unwrap_or_default();
+        inventory.unreadable.extend(gone);
         Ok(inventory)
     }
 

@@ -26,7 +26,7 @@ pub(crate) fn survey(hardware: &Hardware) -> Result<NodeSurvey, DriverError> {
     for index in 0..plausible("GPUs", hardware.session.gpu_count()?, MOST_GPUS)? {
         match surveyor.gpu(index) {
             Ok(gpu) => survey.gpus.push(gpu),
-            Err(error) => survey.unreadable.push(UnreadableGpu { index, fault: error.fault() }),
+            Err(error) => survey.unreadable.push(UnreadableGpu { index, uuid: None, fault: error.fault() }),
         }
     }
     Ok(survey)

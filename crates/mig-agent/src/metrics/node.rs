@@ -228,7 +228,8 @@ fn of_gpu(gpu: &Gpu) -> Labels {
 }
 
 fn of_unreadable(gpu: &UnreadableGpu) -> Labels {
-    labels([("gpu", &*gpu.index.to_string())])
+    let uuid = gpu.uuid.as_ref().map_or("", |uuid| uuid.as_str());
+    labels([("gpu", &*gpu.index.to_string()), ("UUID", uuid)])
 }
 
 /// What slices have in common that are counted as one kind.

@@ -250,7 +250,7 @@ fn a_gpu_that_a_restarted_agent_cannot_read_at_first_was_not_reset() {
     for (fault, is_reset) in [(Fault { kind: "Timeout", message: "late".to_owned() }, false), (lost().unwrap(), true)] {
         let mut next = monitor();
         next.restore(&first.record(), at(20));
-        let unreadable = vec![mig_model::UnreadableGpu { index: 0, fault }];
+        let unreadable = vec![mig_model::UnreadableGpu { index: 0, uuid: None, fault }];
         next.read(&NodeInventory { gpus: vec![], unreadable, ..NodeInventory::default() }, at(20), at(20));
         next.read(&well, at(25), at(25));
         assert_eq!(bad(&mut next, &well, at(35)), if is_reset { "" } else { "*" });

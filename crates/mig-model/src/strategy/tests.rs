@@ -151,7 +151,7 @@ fn a_fault_stays_with_its_gpu() {
     let bad = Gpu { fault: Some(fault.clone()), ..cut(0, &["1g.5gb"]) };
     let inventory = NodeInventory {
         gpus: vec![bad, cut(1, &["1g.5gb"])],
-        unreadable: vec![UnreadableGpu { index: 2, fault: fault.clone() }],
+        unreadable: vec![UnreadableGpu { index: 2, uuid: None, fault: fault.clone() }],
         ..NodeInventory::default()
     };
     let offers = assign(&inventory, &Terms::default());
