@@ -6,7 +6,7 @@
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use inotify::{EventMask, EventStream, Inotify, WatchMask};
 use tokio::sync::watch;
@@ -42,10 +42,20 @@ pub struct DirectoryLost(PathBuf);
 
 /// Publishes the state of the directory for as long as somebody listens, or until no more can be seen of it.
 pub async fn watch_directory(paths: KubeletPaths, state: watch::Sender<DirectoryState>) -> Result<(), DirectoryLost> {
+    watch_by(open, paths, state).await
+}
+
+async fn watch_by(
+    open: impl Fn(&Path) -> io::Result<EventStream<Vec<u8>>>,
+    paths: KubeletPaths,
+    state: watch::Sender<DirectoryState>,
+) -> Result<(), DirectoryLost> {
     let directory = paths.device_plugins();
     let socket = paths.registration_socket();
     let mut watched: Option<(SocketIdentity, EventStream<Vec<u8>>)> = None;
     let mut told = false;
+    let mut seen = None;
+    let mut is_event = true;
     loop {
         let current = identity_of_directory(&directory)?;
         if watched.as_ref().map(|(identity, _)| *identity) != current {
@@ -60,17 +70,24 @@ pub async fn watch_directory(paths: KubeletPaths, state: watch::Sender<Directory
                 _ => {}
             }
         }
-        publish(&state, &socket);
+        let now = look(&directory, &socket);
+        if is_event || seen.as_ref() != Some(&now) {
+            publish(&state, now.0);
+            seen = Some(now);
+        }
         if state.is_closed() {
             return Ok(());
         }
         let Some((_, events)) = &mut watched else {
+            is_event = false;
             tokio::time::sleep(FAST).await;
             continue;
         };
         // After a timeout things are looked at all the same.
         let pause = if state.borrow().kubelet.is_some() { SLOW } else { WAITING };
-        if let Ok(next) = timeout(pause, events.next()).await {
+        let next = timeout(pause, events.next()).await;
+        is_event = next.is_ok();
+        if let Ok(next) = next {
             let gone = EventMask::IGNORED | EventMask::DELETE_SELF | EventMask::MOVE_SELF;
             let goes_on = matches!(&next, Some(Ok(event)) if !event.mask.intersects(gone));
             // A new directory may have the old one's inode, and nothing would tell them apart.
@@ -79,8 +96,13 @@ pub async fn watch_directory(paths: KubeletPaths, state: watch::Sender<Directory
     }
 }
 
-fn publish(state: &watch::Sender<DirectoryState>, socket: &Path) {
-    let kubelet = SocketIdentity::of(socket);
+/// The kubelet's socket, and what changes when anything in the directory does.
+fn look(directory: &Path, socket: &Path) -> (Option<SocketIdentity>, Option<SystemTime>) {
+    let changed = std::fs::metadata(directory).and_then(|metadata| metadata.modified());
+    (SocketIdentity::of(socket), changed.ok())
+}
+
+fn publish(state: &watch::Sender<DirectoryState>, kubelet: Option<SocketIdentity>) {
     state.send_modify(|state| *state = DirectoryState { kubelet, changes: state.changes + 1 });
 }
 
@@ -146,6 +168,26 @@ mod tests {
         drop(state);
         // The next event lets it notice that nobody listens.
         std::fs::write(paths.device_plugins().join("x"), "").unwrap();
+        timeout(Duration::from_secs(20), watcher).await.unwrap().unwrap().unwrap();
+    }
+
+    /// Nodes run out of inotify's watches.
+    #[tokio::test]
+    async fn without_inotify_it_is_looked_all_the_same() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = KubeletPaths::new(root.path());
+        std::fs::create_dir(paths.device_plugins()).unwrap();
+        let (sender, mut state) = watch::channel(DirectoryState { kubelet: None, changes: 0 });
+        let none = |_: &Path| Err(io::Error::from_raw_os_error(28));
+        let watcher = tokio::spawn(watch_by(none, paths.clone(), sender));
+        let before = eventually(&mut state, |state| state.changes > 0).await.changes;
+        let _kubelet = UnixListener::bind(paths.registration_socket()).unwrap();
+        let after = eventually(&mut state, |state| state.kubelet.is_some()).await.changes;
+        // Our own socket is one of the others.
+        std::fs::write(paths.device_plugins().join("ours.sock"), "").unwrap();
+        eventually(&mut state, |state| state.changes > after).await;
+        assert!(after > before);
+        drop(state);
         timeout(Duration::from_secs(20), watcher).await.unwrap().unwrap().unwrap();
     }
 

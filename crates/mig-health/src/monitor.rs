@@ -348,8 +348,14 @@ impl Monitor {
         let hang = self.late_since.map(|since| since.saturating_add(self.hang_after));
         // What is past waits for the driver, and not for time.
         let due = doubts.chain(hang).filter(|at| *at > now);
-        let waits = !self.waiting.is_empty()
-            || counting().any(|cause| cause.ending == Some(Ending::Hardware) && cause.fading.is_none());
+        // A GPU that cannot be read proves nothing, and its return is another view.
+        let answers = |key: &Key| {
+            let own = Key { gpu: key.gpu.clone(), slice: None, what: What::Driver };
+            !self.causes.get(&own).is_some_and(Cause::counts)
+        };
+        let is_open =
+            |cause: &Cause| cause.counts() && cause.ending == Some(Ending::Hardware) && cause.fading.is_none();
+        let waits = !self.waiting.is_empty() || self.causes.iter().any(|(key, cause)| is_open(cause) && answers(key));
         let soon = (waits && self.late_since.is_none()).then(|| now.saturating_add(SOON));
         ends.chain(due).chain(soon).min()
     }

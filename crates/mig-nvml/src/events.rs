@@ -9,6 +9,7 @@ use nvml_wrapper_sys::bindings::nvmlDevice_t;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::error::DriverError;
+use crate::pulse::{Phase, Pulse};
 use crate::read::MOST_GPUS;
 use crate::session::{Event, EventSet, Session, XIDS};
 
@@ -119,20 +120,28 @@ impl<'s> Watcher<'s> {
     }
 
     /// Returns when it is time for a reading: after this long, when something has happened, or when somebody wants it.
-    pub(crate) fn rest(&mut self, longest: Duration, wake: &mpsc::Receiver<()>, xids: &UnboundedSender<XidEvent>) {
+    pub(crate) fn rest(
+        &mut self,
+        longest: Duration,
+        wake: &mpsc::Receiver<()>,
+        xids: &UnboundedSender<XidEvent>,
+        pulse: &Pulse,
+    ) {
         let began = Instant::now();
         let mut rest = longest;
         let mut taken = 0;
         loop {
             let left = rest.saturating_sub(began.elapsed());
             let Some(set) = self.set.as_ref().filter(|_| self.gpus.values().any(Result::is_ok)) else {
+                pulse.set(Phase::Resting);
                 // It can't be disconnected, since the owner holds a sender, too.
                 let _ = wake.recv_timeout(left);
                 return;
             };
             // What is there already is taken in any case.
-            let slice = if self.began.elapsed() < FIRST { FIRST_SLICE } else { SLICE };
-            let answer = set.wait(left.min(slice));
+            let slice = left.min(if self.began.elapsed() < FIRST { FIRST_SLICE } else { SLICE });
+            pulse.set(Phase::Waiting(slice));
+            let answer = set.wait(slice);
             if answer.is_ok() {
                 self.failed = (0, None);
             }
@@ -150,6 +159,7 @@ impl<'s> Watcher<'s> {
                     self.failed = (count, Some(Fault { kind: "Unwatched", message }));
                     // A lost GPU ends the wait for all: the next reading shows which one it is.
                     let pause = PAUSE.min(longest);
+                    pulse.set(Phase::Resting);
                     let _ = wake.recv_timeout(if count > 1 { left.max(pause) } else { pause });
                     return;
                 }

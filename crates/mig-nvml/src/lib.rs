@@ -23,6 +23,7 @@ mod lock;
 mod metrics;
 mod names;
 mod owner;
+mod pulse;
 mod read;
 mod report;
 #[allow(unsafe_code, reason = "NVML is a C library; what nvml-wrapper does not wrap is called there alone")]

@@ -104,13 +104,15 @@ impl Metrics {
     }
 
     /// A pass over all GPUs is over.
-    pub(crate) fn read(&self, took: Duration, succeeded: bool) {
-        self.readings.observe(took.as_secs_f64());
-        if succeeded {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            self.last.set(now.as_secs_f64());
-            *self.last_success.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-        }
+    pub(crate) fn took(&self, time: Duration) {
+        self.readings.observe(time.as_secs_f64());
+    }
+
+    /// A pass that began then has succeeded, and its view is out.
+    pub(crate) fn read(&self, began: Instant) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.last.set(now.as_secs_f64());
+        *self.last_success.lock().unwrap_or_else(PoisonError::into_inner) = Some(began);
     }
 
     /// A pass, or NVML's start, has failed.

@@ -9,13 +9,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use mig_model::{Driver, Fault, Gpu, NodeInventory, XidEvent};
-use tokio::sync::{mpsc as tokio_mpsc, watch};
+use tokio::sync::{mpsc as tokio_mpsc, oneshot, watch};
+use tokio::time::timeout_at;
 
 use crate::details::{Describer, Details};
 use crate::error::DriverError;
 use crate::events::Watcher;
 use crate::library::{Library, Loaded};
 use crate::metrics::Metrics;
+use crate::pulse::{Beat, Phase, Pulse};
 use crate::read::Reader;
 use crate::session::Session;
 
@@ -59,20 +61,17 @@ pub enum DriverState {
     Stalled,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    Waiting,
-    Reading,
-}
+/// How often it is looked whether a driver that has hung goes on.
+const STUCK: Duration = Duration::from_secs(1);
 
 /// Lets the rest of the agent watch over the thread.
 pub struct Supervision {
-    phase: watch::Receiver<Phase>,
+    pulse: Arc<Pulse>,
+    /// Ends with the thread.
+    thread: oneshot::Receiver<()>,
     view: watch::Sender<View>,
     details: Details,
     deadline: Duration,
-    /// How long the thread waits by itself.
-    pause: Duration,
 }
 
 impl Supervision {
@@ -95,7 +94,7 @@ pub struct Feed {
 /// The thread's end of everything that leads out of it.
 struct Channels {
     view: watch::Sender<View>,
-    phase: watch::Sender<Phase>,
+    pulse: Arc<Pulse>,
     details: Details,
     wake: mpsc::Receiver<()>,
     xids: tokio_mpsc::UnboundedSender<XidEvent>,
@@ -104,42 +103,60 @@ struct Channels {
 /// Starts the thread. It runs until the process ends or nobody listens any more.
 pub fn start(settings: Settings) -> std::io::Result<Feed> {
     let (view, views) = watch::channel(View::default());
-    // Set before the thread runs, so that a first pass that hangs at once is noticed.
-    let (phase, phases) = watch::channel(Phase::Reading);
+    let pulse = Arc::new(Pulse::new());
     let (details, wake) = Details::new();
+    let (lives, thread) = oneshot::channel();
     let supervision = Supervision {
-        phase: phases,
+        pulse: Arc::clone(&pulse),
+        thread,
         view: view.clone(),
         details: details.clone(),
         deadline: settings.deadline,
-        pause: settings.poll_interval,
     };
     let (told, xids) = tokio_mpsc::unbounded_channel();
-    let channels = Channels { view, phase, details, wake, xids: told };
-    thread::Builder::new().name("nvml".to_owned()).spawn(move || own(&settings, &channels))?;
+    let channels = Channels { view, pulse, details, wake, xids: told };
+    thread::Builder::new().name("nvml".to_owned()).spawn(move || {
+        own(&settings, &channels);
+        drop(lives);
+    })?;
     Ok(Feed { views, xids, supervision })
 }
 
 /// Marks the view as stalled while a pass is late. Runs for as long as the thread does.
 pub async fn supervise(mut supervision: Supervision) {
-    let Supervision { phase, view, deadline, pause, .. } = &mut supervision;
+    let Supervision { pulse, thread, view, deadline, .. } = &mut supervision;
+    let mut stuck: Option<(Beat, DriverState)> = None;
     loop {
-        // It waits in the driver too, where it may hang as well.
-        let longest = match *phase.borrow_and_update() {
-            Phase::Reading => *deadline,
-            Phase::Waiting => pause.saturating_add(*deadline),
-        };
-        match tokio::time::timeout(longest, phase.changed()).await {
-            Ok(Ok(())) => continue,
-            Ok(Err(_)) => return,
-            Err(_) => {}
+        let now = Instant::now();
+        // What begins later cannot be due earlier.
+        let next = now + *deadline;
+        let beat = pulse.get();
+        let due = beat.due(*deadline).unwrap_or(next);
+        if let Some((_, before)) = stuck.take_if(|(at, _)| *at != beat) {
+            // It goes on. The next pass, which may be long to come, says how the driver does.
+            view.send_if_modified(|view| {
+                let is_stalled = view.driver == DriverState::Stalled;
+                if is_stalled {
+                    view.driver = before;
+                }
+                is_stalled
+            });
         }
-        let seconds = deadline.as_secs();
-        tracing::error!(
-            "the driver has not answered for {seconds} s: serving goes on with what was last known (see the kernel's log; a hung driver needs a reset or a reboot)"
-        );
-        view.send_modify(|view| view.driver = DriverState::Stalled);
-        if phase.changed().await.is_err() {
+        let look = match stuck {
+            Some(_) => now + STUCK.min(*deadline),
+            None if due <= now => {
+                let seconds = deadline.as_secs();
+                tracing::error!(
+                    "the driver has not answered for {seconds} s: serving goes on with what was last known (see the kernel's log; a hung driver needs a reset or a reboot)"
+                );
+                let mut before = DriverState::Starting;
+                view.send_modify(|view| before = std::mem::replace(&mut view.driver, DriverState::Stalled));
+                stuck = Some((beat, before));
+                continue;
+            }
+            None => due.min(next),
+        };
+        if timeout_at(look.into(), &mut *thread).await.is_ok() {
             return;
         }
     }
@@ -203,7 +220,9 @@ fn own(settings: &Settings, channels: &Channels) {
         before = before.map(|inventory| marked(&inventory, &fault));
         publish(&channels.view, View { inventory: before.clone(), driver: DriverState::Failed(fault) });
         // Cut short by those who want details; it can't be disconnected, since our own `details` holds a sender.
-        rest(channels, || _ = channels.wake.recv_timeout(settings.poll_interval));
+        channels.pulse.set(Phase::Resting);
+        let _ = channels.wake.recv_timeout(settings.poll_interval);
+        channels.pulse.set(Phase::Asking);
     }
 }
 
@@ -238,7 +257,7 @@ fn poll(
         let began = Instant::now();
         let old;
         let pass = reader.pass(before.as_deref());
-        settings.metrics.read(began.elapsed(), pass.is_ok());
+        settings.metrics.took(began.elapsed());
         match pass {
             Ok(mut inventory) => {
                 old = watcher.watch(&mut inventory, &channels.xids);
@@ -246,13 +265,16 @@ fn poll(
                 let inventory = same.unwrap_or_else(|| Arc::new(inventory));
                 *before = Some(Arc::clone(&inventory));
                 publish(&channels.view, View { inventory: before.clone(), driver: DriverState::Ready });
+                // Not before it can be seen: what happened since then is not in the view before.
+                settings.metrics.read(began);
                 channels.details.publish(&mut describer, &inventory);
             }
             Err(error) => return End::Failed(error),
         }
         // A moment, for what has happened is to be told all the same.
         let pause = if old { Duration::ZERO } else { settings.poll_interval };
-        rest(channels, || watcher.rest(pause, &channels.wake, &channels.xids));
+        watcher.rest(pause, &channels.wake, &channels.xids, &channels.pulse);
+        channels.pulse.set(Phase::Asking);
         // After everything was told.
         if before.as_ref().is_some_and(|inventory| renewal.is_due(inventory, settings.poll_interval)) {
             tracing::debug!("NVML is started anew, to see whether GPUs are back");
@@ -264,12 +286,6 @@ fn poll(
         }
     }
     End::Unheard
-}
-
-fn rest(channels: &Channels, wait: impl FnOnce()) {
-    channels.phase.send_replace(Phase::Waiting);
-    wait();
-    channels.phase.send_replace(Phase::Reading);
 }
 
 /// Wakes listeners only if there is something new.

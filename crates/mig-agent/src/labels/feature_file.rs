@@ -22,6 +22,8 @@ const UNFINISHED: &str = ".mig-agent.tmp";
 /// Where NVIDIA's gpu-feature-discovery (GFD) writes; once a minute, unless told otherwise.
 const GFDS: &str = "gfd";
 const GFD_IS_ALIVE: Duration = Duration::from_secs(5 * 60);
+/// What is written is looked for so much more seldom: nobody reads it more often.
+const SELDOM: u32 = 6;
 /// NFD reads no longer files.
 const LONGEST: u64 = 65_536;
 /// A disk that hangs shall not keep the agent from its work, or from its end.
@@ -36,8 +38,14 @@ pub(super) async fn keep(
 ) {
     let mut file = FeatureFile { folder: folder.to_owned(), ours: None };
     while !stop.is_cancelled() {
+        let mut pause = check;
         match file.settle(&mut source).await {
-            Ok(now) => tell(&file, standing, now),
+            Ok(now) => {
+                if matches!(now, Standing::Written(_)) {
+                    pause = check.saturating_mul(SELDOM);
+                }
+                tell(&file, standing, now);
+            }
             Err(trouble) => {
                 if becomes(standing, Standing::Failing(trouble.kind)) {
                     tracing::warn!("labels are not written: {trouble}; all else goes on, and it is tried again");
@@ -47,7 +55,7 @@ pub(super) async fn keep(
         tokio::select! {
             () = stop.cancelled() => {}
             () = source.news() => {}
-            () = sleep(check) => {}
+            () = sleep(pause) => {}
         }
     }
     if let Err(trouble) = file.on_disk(remove).await {
