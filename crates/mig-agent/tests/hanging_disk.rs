@@ -1,4 +1,4 @@
-//! A disk that hangs under the CDI specification holds up what has to be written, and no news of faults.
+//! A disk that hangs holds up what has to be written, and neither news of faults nor containers.
 
 #![allow(clippy::unwrap_used, reason = "clippy takes only test functions for tests")]
 
@@ -10,6 +10,7 @@ use std::path::Path;
 use fake_nvml::{Layout, copy_library, lay_out};
 use node::{G1, G3, Node, fake_library, listed};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::process::Signal;
 
 /// A file that nobody can read to its end for as long as nobody writes to it.
 fn hang(file: &Path) {
@@ -55,4 +56,25 @@ async fn faults_and_removals_reach_the_kubelet_while_the_disk_hangs() {
     listed(&kubelet, G1, 9, 9).await;
     agent.ready(|status, _| status.contains("200"));
     assert!(fs::symlink_metadata(&spec).unwrap().is_file());
+}
+
+/// Rule 4: what is given out is noted on the disk, and an Allocate does not wait for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn containers_are_given_devices_while_the_notes_cannot_be_written() {
+    let node = Node::new("demo");
+    fs::create_dir_all(node.path("run")).unwrap();
+    hang(&node.path("run/.given-out.json.new"));
+    let kubelet = node.kubelet().await;
+    let mut agent = node.agent(&[]);
+    listed(&kubelet, G1, 9, 9).await;
+    for pod in ["one", "another", "third"] {
+        kubelet.admit(kubelet_sim::Pod::new(pod).container("main", [(G1, 1)])).await.unwrap();
+        // Time for the writer to hang in it.
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert!(agent.get("/healthz").0.contains("200"));
+    agent.ready(|status, _| status.contains("200"));
+    assert!(!node.path("run/given-out.json").exists(), "it does hang");
+    agent.send(Signal::TERM);
+    assert_eq!(agent.ended().code(), Some(0), "nor does the end wait for it");
 }

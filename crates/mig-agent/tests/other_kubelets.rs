@@ -12,7 +12,7 @@ use node::{DEADLINE, G1, Node, listed};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Request, Response, Status};
@@ -37,23 +37,74 @@ async fn dial(node: &Node, endpoint: &str) -> DevicePluginClient<Channel> {
     DevicePluginClient::new(Endpoint::from_static("http://localhost").connect_with_connector(connect).await.unwrap())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_that_answers_first_and_dials_later_without_asking_for_options_is_served() {
+/// A node with one slice, and a kubelet that takes what is registered and does no more.
+fn taking() -> (Node, mpsc::Receiver<String>) {
     let node = Node::written("gpus: [{model: A100-SXM4-40GB, instances: [{profile: 3g.20gb}]}]\n");
     let folder = node.path("kubelet/device-plugins");
     std::fs::create_dir_all(&folder).unwrap();
     let listener = UnixListener::bind(folder.join("kubelet.sock")).unwrap();
-    let (sender, mut endpoints) = mpsc::channel(4);
+    let (sender, endpoints) = mpsc::channel(4);
     let registrations = RegistrationServer::new(Taker(sender));
     tokio::spawn(Server::builder().add_service(registrations).serve_with_incoming(UnixListenerStream::new(listener)));
+    (node, endpoints)
+}
+
+async fn registered(endpoints: &mut mpsc::Receiver<String>) -> String {
+    timeout(DEADLINE, endpoints.recv()).await.unwrap().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_answers_first_and_dials_later_without_asking_for_options_is_served() {
+    let (node, mut endpoints) = taking();
     let mut agent = node.agent(&[]);
-    let endpoint = timeout(DEADLINE, endpoints.recv()).await.unwrap().unwrap();
+    let endpoint = registered(&mut endpoints).await;
+    let (status, body) = agent.get("/readyz");
+    assert!(
+        status.contains("503") && body.contains("it is being registered"),
+        "rule 6: nobody reads the list yet: {body}"
+    );
     let mut lists = dial(&node, &endpoint).await.list_and_watch(Empty {}).await.unwrap().into_inner();
     assert_eq!(lists.message().await.unwrap().unwrap().devices.len(), 1);
     agent.ready(|status, _| status.contains("200"));
     // When its stream has ended it is asked anew.
     drop(lists);
-    timeout(DEADLINE, endpoints.recv()).await.unwrap().unwrap();
+    registered(&mut endpoints).await;
+}
+
+/// Rule 6: registered is who is read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_never_reads_the_list_is_asked_again() {
+    let (node, mut endpoints) = taking();
+    let mut agent = node.agent(&[]);
+    registered(&mut endpoints).await;
+    agent.ready(|status, body| {
+        assert!(status.contains("503"), "{body}");
+        body.contains("the kubelet took the registration but does not read the list")
+    });
+    registered(&mut endpoints).await;
+}
+
+/// Rule 6: a kubelet that still has an old connection when a plugin registers anew takes the new one down with it. This one
+/// keeps it for as long as it can, with a call that it never finishes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_old_connection_is_gone_before_it_is_registered_again() {
+    let (node, mut endpoints) = taking();
+    let _agent = node.agent(&[]);
+    let endpoint = registered(&mut endpoints).await;
+    let socket = node.path("kubelet/device-plugins").join(&endpoint);
+    let _lists = dial(&node, &endpoint).await.list_and_watch(Empty {}).await.unwrap().into_inner();
+    let mut caller = UnixStream::connect(&socket).await.unwrap();
+    caller.write_all(&call("/v1beta1.DevicePlugin/Allocate")[..]).await.unwrap();
+    let ended = tokio::spawn(async move {
+        let mut rest = Vec::new();
+        // Cut off in the middle of something: both are an end.
+        let _ = caller.read_to_end(&mut rest).await;
+        Instant::now()
+    });
+    std::fs::remove_file(&socket).unwrap();
+    registered(&mut endpoints).await;
+    let again = Instant::now();
+    assert!(timeout(DEADLINE, ended).await.unwrap().unwrap() < again);
 }
 
 fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
@@ -70,27 +121,8 @@ async fn a_client_is_answered_that_names_the_sockets_path_as_the_authority() {
     listed(&kubelet, G1, 9, 9).await;
     let socket = node.path("kubelet/device-plugins/mig-agent-mig-1g.5gb.sock");
     let mut client = UnixStream::connect(&socket).await.unwrap();
-    let literal = |name: &[u8], value: &str| {
-        let length = u8::try_from(value.len()).unwrap();
-        assert!(length < 127);
-        [name, &[length], value.as_bytes()].concat()
-    };
-    // Names are spelt, as C-core spells them; 0x83 is POST, 0x86 http in HPACK's table.
-    let named = |name: &str, value: &str| [&[0x40], literal(&[], name).as_slice(), &literal(&[], value)].concat();
-    let headers = [
-        named(":path", "/v1beta1.DevicePlugin/GetDevicePluginOptions"),
-        named(":authority", "var%2Flib%2Fkubelet%2Fdevice-plugins%2Fa.sock"),
-        vec![0x83, 0x86],
-        named("content-type", "application/grpc"),
-        named("te", "trailers"),
-    ];
-    let call = [
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
-        frame(4, 0, 0, &[]),
-        frame(1, 4, 1, &headers.concat()),
-        frame(0, 1, 1, &[0; 5]),
-    ];
-    client.write_all(&call.concat()).await.unwrap();
+    client.write_all(&call("/v1beta1.DevicePlugin/GetDevicePluginOptions")).await.unwrap();
+    client.write_all(&frame(0, 1, 1, &[0; 5])).await.unwrap();
     let answered = async {
         loop {
             let mut header = [0; 9];
@@ -104,4 +136,24 @@ async fn a_client_is_answered_that_names_the_sockets_path_as_the_authority() {
         }
     };
     assert_eq!(timeout(DEADLINE, answered).await.unwrap(), 1, "headers, and not the end of the stream");
+}
+
+/// A call that has begun, as C-core spells it: its message is still to come.
+fn call(method: &str) -> Vec<u8> {
+    let literal = |name: &[u8], value: &str| {
+        let length = u8::try_from(value.len()).unwrap();
+        assert!(length < 127);
+        [name, &[length], value.as_bytes()].concat()
+    };
+    // Names are spelt, as C-core spells them; 0x83 is POST, 0x86 http in HPACK's table.
+    let named = |name: &str, value: &str| [&[0x40], literal(&[], name).as_slice(), &literal(&[], value)].concat();
+    let headers = [
+        named(":path", method),
+        named(":authority", "var%2Flib%2Fkubelet%2Fdevice-plugins%2Fa.sock"),
+        vec![0x83, 0x86],
+        named("content-type", "application/grpc"),
+        named("te", "trailers"),
+    ];
+    let begin = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(4, 0, 0, &[]), frame(1, 4, 1, &headers.concat())];
+    begin.concat()
 }

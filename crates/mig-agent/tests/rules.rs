@@ -215,26 +215,6 @@ async fn ready_means_registered() {
     assert_eq!(body, "ready: 3 resources registered\n");
 }
 
-/// Rule 2, as far as a process can show it; `Outlet`'s own test has the rest.
-#[tokio::test]
-async fn the_list_keeps_its_length_through_a_stream_of_allocations() {
-    let node = Node::new("demo");
-    let kubelet = node.kubelet().await;
-    let _agent = node.agent(&["--settle-time", "300ms"]);
-    listed(&kubelet, G1, 9, 9).await;
-    let kept: Vec<String> =
-        node.world().gpus[0].instances.iter().flat_map(|i| &i.compute).map(|c| c.uuid.clone()).collect();
-    let one = node.uuids("1g.5gb").into_iter().find(|uuid| kept.contains(uuid)).unwrap();
-    let ids: Vec<String> = node.uuids("1g.5gb");
-    node.recut(&format!("gpus: [{{model: A100-SXM4-40GB, instances: [{{profile: 1g.5gb, uuid: {one}}}]}}]"));
-    listed(&kubelet, G1, 9, 1).await;
-    for _ in 0..300 {
-        kubelet.allocate_raw(G1, vec![vec![one.clone()]]).await.unwrap();
-        assert_eq!(kubelet.resources()[G1].capacity, ids.len());
-    }
-    listed(&kubelet, G1, 1, 1).await;
-}
-
 /// Rules 4 and 10.
 #[tokio::test]
 async fn allocations_go_on_while_the_driver_hangs_and_the_agent_says_so() {

@@ -150,6 +150,17 @@ pub(crate) mod tests {
         assert_eq!(listed(&dropped), [line("MIG-b", "Healthy")]);
     }
 
+    /// The kubelet may have picked it from the list before.
+    #[test]
+    fn an_id_that_nobody_holds_is_unhealthy_once_before_it_goes() {
+        let before = roster(&[device("MIG-a", "GPU-0"), device("MIG-b", "GPU-0")]);
+        let next =
+            |roster: &Roster| roster.next(&Arc::default(), &[device("MIG-b", "GPU-0")], std::iter::empty(), |_| true);
+        let once = next(&before);
+        assert_eq!(listed(&once), [line("MIG-b", "Healthy"), line("MIG-a", "Unhealthy")]);
+        assert_eq!(listed(&next(&once)), [line("MIG-b", "Healthy")]);
+    }
+
     #[test]
     fn an_id_that_returns_is_healthy_again() {
         let gone = roster(&[device("MIG-a", "GPU-0")]).next(&Arc::default(), &[], std::iter::empty(), |_| false);

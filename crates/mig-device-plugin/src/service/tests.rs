@@ -37,6 +37,24 @@ async fn each_container_gets_one_answer_in_the_lists_order() {
     assert_eq!(allocate(&service, &[&["MIG-b", "MIG-a"], &["MIG-c"]]).await.unwrap(), ["MIG-a,MIG-b", "MIG-c"]);
 }
 
+/// Rule 2: the kubelet may be choosing from the list that it has.
+#[tokio::test(start_paused = true)]
+async fn the_list_does_not_shrink_for_a_settle_time_after_an_allocation() {
+    let settle = Duration::from_secs(5);
+    let service = service(&[device("MIG-a", "GPU-0"), device("MIG-b", "GPU-0")]);
+    let outlet = &service.outlet;
+    outlet.usage.certainly_free_now(settle).await;
+    let only_b = [device("MIG-b", "GPU-0")];
+    outlet.update(&Arc::default(), &only_b);
+    allocate(&service, &[&["MIG-b"]]).await.unwrap();
+    tokio::time::sleep(settle - Duration::from_millis(1)).await;
+    outlet.update(&Arc::default(), &only_b);
+    assert_eq!(outlet.roster().entries().len(), 2, "nobody holds the other, and yet it stays");
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    outlet.update(&Arc::default(), &only_b);
+    assert_eq!(outlet.roster().entries().len(), 1);
+}
+
 #[tokio::test]
 async fn a_bad_request_is_refused_with_its_reason() {
     let bad = faulty("MIG-bad", "GPU-1", "GPU 1 is lost");
