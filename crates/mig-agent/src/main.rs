@@ -3,13 +3,13 @@
 mod args;
 mod cluster;
 mod config;
-mod given_out;
 mod health;
 mod http;
 mod known;
 mod labels;
 mod listener;
 mod metrics;
+mod notes;
 mod offers;
 mod page;
 mod run;

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use kubelet::KubeletPaths;
-use mig_device_plugin::{Earlier, GivenOut, Status};
+use mig_device_plugin::{Earlier, Status};
+use mig_model::{GivenOut, Unhealthy};
 use rustix::system::uname;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -17,16 +18,23 @@ use tokio_util::sync::CancellationToken;
 use crate::args::Args;
 use crate::config::label::{self, Label};
 use crate::config::{self, Chosen};
-use crate::given_out::Notes;
 use crate::health::{self, Rules, Store, Tally};
 use crate::known::Known;
 use crate::labels::{self, Destination, NodeLabels};
 use crate::metrics::Metrics;
+use crate::notes::Notes;
 use crate::state_file::Life;
 use crate::{http, listener, offers, tidy};
 
 /// How long the end waits for files.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// What is written down of the devices.
+struct Noted {
+    before: Earlier,
+    given_out: watch::Sender<Vec<GivenOut>>,
+    unhealthy: watch::Sender<Vec<Unhealthy>>,
+}
 
 /// Runs until a signal comes or a part fails.
 pub(crate) fn to_the_end(args: &Args) -> anyhow::Result<()> {
@@ -47,7 +55,8 @@ pub(crate) fn to_the_end(args: &Args) -> anyhow::Result<()> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("unable to start the runtime")?;
     let life = Life::new(&args.proc_root, &args.kubelet_root);
-    let notes = Notes::new(&args.health.state_dir, life.clone());
+    let notes = Notes::given_out(&args.health.state_dir, &life);
+    let ailing = Notes::unhealthy(&args.health.state_dir, &life);
     let store = Store::open(&args.health.state_dir, life);
     let before = store.before().cloned();
     let (records, kept) = watch::channel(before.clone().unwrap_or_default());
@@ -60,6 +69,7 @@ pub(crate) fn to_the_end(args: &Args) -> anyhow::Result<()> {
         readings: timed.clone(),
     };
     let (note, noted) = watch::channel(Vec::new());
+    let (tell, told) = watch::channel(ailing.read::<Unhealthy>());
     let before = Earlier::new({
         let notes = notes.clone();
         move || notes.read()
@@ -68,10 +78,11 @@ pub(crate) fn to_the_end(args: &Args) -> anyhow::Result<()> {
         let over = CancellationToken::new();
         let faults = tokio::spawn(store.keep(kept, over.clone()));
         let given_out = tokio::spawn(notes.keep(noted, over.clone()));
-        let outcome = serve(args, feed, watched, (before, note), rules).await;
+        let unhealthy = tokio::spawn(ailing.keep(told, over.clone()));
+        let outcome = serve(args, feed, watched, Noted { before, given_out: note, unhealthy: tell }, rules).await;
         // What has just happened is in no file yet, and the driver tells it once. A disk may hang.
         over.cancel();
-        let _ = timeout(LAST_WORDS, async { tokio::join!(faults, given_out) }).await;
+        let _ = timeout(LAST_WORDS, async { tokio::join!(faults, given_out, unhealthy) }).await;
         outcome
     });
     runtime.shutdown_background();
@@ -82,7 +93,7 @@ async fn serve(
     args: &Args,
     feed: mig_nvml::Feed,
     watched: health::Settings,
-    (before, given_out): (Earlier, watch::Sender<Vec<GivenOut>>),
+    Noted { before, given_out, unhealthy }: Noted,
     rules: Rules,
 ) -> anyhow::Result<()> {
     let stop = stop_on_signals()?;
@@ -127,6 +138,7 @@ async fn serve(
         metrics: counted.clone(),
         before,
         given_out,
+        unhealthy,
     };
     let fleet = mig_device_plugin::run(settings, offers, inventory, Arc::clone(&status), stop.clone());
     let mut fleet = tokio::spawn(fleet);

@@ -394,19 +394,31 @@ async fn a_fault_of_the_last_moment_is_written_down() {
     let (kubelet, mut agent) = started(&node, &[&policy(&node, SLOW)]).await;
     let mut slices = of_gpu(&node, 0);
     let (one, two) = (slices.pop_first().unwrap(), slices.pop_first().unwrap());
-    for (slice, bad) in [(&one, set([&one])), (&two, set([&one, &two]))] {
+    let lost = of_gpu(&node, 1);
+    node.lose_gpu(1, true);
+    becomes(&kubelet, &lost).await;
+    let strike = async |slice: &String, bad: BTreeSet<String>| {
         let (gpu, part) = node.place(slice);
         node.xid(gpu, 94, Some(part));
-        becomes(&kubelet, &bad).await;
+        becomes(&kubelet, &bad.union(&lost).cloned().collect()).await;
+    };
+    strike(&one, set([&one])).await;
+    // For migctl, and whatever the reason.
+    let told = || fs::read_to_string(node.path("run/unhealthy.json")).unwrap_or_default();
+    let deadline = std::time::Instant::now() + DEADLINE;
+    while !(told().contains(&one) && told().contains("\"Xid\"") && told().contains("\"GpuIsLost\"")) {
+        assert!(std::time::Instant::now() < deadline, "{}", told());
+        std::thread::sleep(std::time::Duration::from_millis(5));
     }
-    // The first is being written, or has just been.
+    strike(&two, set([&one, &two])).await;
     agent.send(rustix::process::Signal::TERM);
     assert_eq!(agent.ended().code(), Some(0));
     let text = fs::read_to_string(node.path("run/health.json")).unwrap();
     assert!(text.contains(&one) && text.contains(&two), "{text}");
+    let text = fs::read_to_string(node.path("run/unhealthy.json")).unwrap();
+    assert!(text.contains("\"devices\": []"), "what no agent looks after is not told as true: {text}");
     let _agent = node.agent(&[&policy(&node, SLOW)]);
-    listed(&kubelet, G1, 9, 7).await;
-    becomes(&kubelet, &set([&one, &two])).await;
+    becomes(&kubelet, &set([&one, &two]).union(&lost).cloned().collect()).await;
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kubelet::{DirectoryLost, DirectoryState, KubeletPaths, watch_directory};
-use mig_model::{NodeInventory, Offers, ResourceDomain, ResourceName};
+use mig_model::{GivenOut, NodeInventory, Offers, ResourceDomain, ResourceName, Unhealthy};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
@@ -19,7 +19,7 @@ use crate::outlet::Outlet;
 use crate::prepare::{Prepare, Prepared};
 use crate::server::{Serving, keep_registered};
 use crate::status::Status;
-use crate::usage::{Earlier, GivenOut, Usage};
+use crate::usage::{Earlier, Usage};
 
 /// What is offered at one moment, and what containers get of it: one snapshot, so that no Allocate sees half of two
 /// configurations.
@@ -49,6 +49,8 @@ pub struct Settings {
     pub before: Earlier,
     /// Takes what the agent that comes after this one will have to know of that.
     pub given_out: watch::Sender<Vec<GivenOut>>,
+    /// Takes which devices are Unhealthy, and why.
+    pub unhealthy: watch::Sender<Vec<Unhealthy>>,
 }
 
 /// Serves what is offered until told to stop, or until the kubelet can't be reached any more; then every stream has ended
@@ -120,6 +122,8 @@ pub async fn run(
     directory_watch.abort();
     while fleet.servers.join_next().await.is_some() {}
     fleet.usage.note();
+    // Who comes next says it anew.
+    fleet.settings.unhealthy.send_if_modified(|told| !std::mem::take(told).is_empty());
     background.shutdown().await;
     lost.map_or(Ok(()), Err)
 }
@@ -195,7 +199,21 @@ impl Fleet {
             served.idle = if has_use { None } else { served.idle.or_else(|| Some(Instant::now())) };
         }
         self.usage.want(waiting);
+        self.tell_of_the_unhealthy();
         self.status.begin();
+    }
+
+    fn tell_of_the_unhealthy(&self) {
+        let mut now: Vec<Unhealthy> =
+            self.resources.values().flat_map(|served| served.outlet.roster().unhealthy().collect::<Vec<_>>()).collect();
+        // The shares of a slice are one.
+        now.sort();
+        now.dedup();
+        self.settings.unhealthy.send_if_modified(|told| {
+            let changed = *told != now;
+            *told = now;
+            changed
+        });
     }
 
     fn start(&mut self, resource: &ResourceName, prepared: &Prepared) {

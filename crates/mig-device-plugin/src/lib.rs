@@ -39,4 +39,4 @@ pub use fleet::{Settings, Wanted, run};
 pub use metrics::Metrics;
 pub use outlet::Listed;
 pub use status::{ResourceStatus, Status};
-pub use usage::{Earlier, GivenOut};
+pub use usage::Earlier;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use kubelet::deviceplugin::{Device as WireDevice, ListAndWatchResponse, NumaNode, TopologyInfo};
-use mig_model::Device;
+use mig_model::{Device, Unhealthy};
 
 use crate::container::ContainerSettings;
 use crate::container::gift::Offered;
@@ -91,6 +91,18 @@ impl Roster {
     /// Whether some ids are kept only because a pod may hold them.
     pub(crate) fn has_gone(&self) -> bool {
         self.entries.iter().any(|entry| entry.gone)
+    }
+
+    /// What is not to be given to a pod, and why.
+    pub(crate) fn unhealthy(&self) -> impl Iterator<Item = Unhealthy> {
+        self.entries.iter().filter(|entry| !entry.is_healthy()).map(|entry| {
+            let Device { uuid, gpu, fault, .. } = entry.device();
+            let (reason, message) = match fault {
+                Some(fault) if !entry.gone => (fault.kind, fault.message.clone()),
+                _ => ("Vanished", "it is not offered any more, and a pod may hold it".to_owned()),
+            };
+            Unhealthy { uuid: uuid.clone(), gpu: gpu.clone(), reason: reason.to_owned(), message }
+        })
     }
 
     /// As the kubelet reads it.

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kubelet::{Holding, SocketIdentity, causes, list_holdings};
-use mig_model::{Device, Holder, NodeInventory, Pods, ResourceDomain, ResourceName, Use, uuid_of};
+use mig_model::{Device, GivenOut, Holder, NodeInventory, Pods, ResourceDomain, ResourceName, Use, uuid_of};
 use tokio::sync::{Notify, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout};
@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::ground::Ground;
 use crate::metrics::Metrics;
 use crate::mixture::mixtures;
-pub use state::{Earlier, GivenOut};
+pub use state::Earlier;
 pub(crate) use state::{Elsewhere, is_ours};
 use state::{Reading, Record, Sight, State, UNSEEN, is_uuid};
 

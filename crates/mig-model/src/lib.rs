@@ -15,6 +15,7 @@ mod inventory;
 mod labels;
 pub mod layout;
 pub mod model;
+mod notes;
 pub mod plan;
 mod profile;
 mod resource;
@@ -32,6 +33,7 @@ pub use inventory::{
     ComputeInstance, Driver, Fault, Gpu, GpuInstance, MigMode, NodeInventory, Placement, UnreadableGpu, Watched,
 };
 pub use labels::{Labels, labels};
+pub use notes::{GIVEN_OUT, GivenOut, NOTE_VERSION, Note, UNHEALTHY, Unhealthy};
 pub use plan::{GpuPlan, GpuWish, InUse, PlanError, Step, WantedInstance};
 pub use profile::{Profile, ProfileError};
 pub use resource::{ResourceDomain, ResourceError, ResourceName};

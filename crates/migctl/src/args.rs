@@ -152,6 +152,18 @@ pub(crate) struct Options {
     )]
     pub(crate) lock_file: PathBuf,
 
+    /// Where the agent of this node writes down what it gave out and what is Unhealthy; what is not there is not told
+    #[arg(
+        long,
+        global = true,
+        env = "STATE_DIR",
+        hide_env_values = true,
+        value_name = "DIR",
+        default_value = "/run/mig-agent",
+        hide_short_help = true
+    )]
+    pub(crate) state_dir: PathBuf,
+
     /// Whether to colour messages; auto: on a terminal, unless NO_COLOR is set
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto", hide_short_help = true)]
     pub(crate) color: Color,

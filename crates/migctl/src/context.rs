@@ -8,7 +8,7 @@ use crate::progress::Ticker;
 use crate::selection::{self, Selector};
 
 /// What every verb needs.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Context {
     pub(crate) options: Options,
     pub(crate) output: Output,

@@ -1,5 +1,6 @@
 //! `migctl`: looks at, plans and changes how NVIDIA GPUs are cut into MIG instances. One file per verb.
 
+mod agent;
 mod apply;
 mod args;
 mod capture;

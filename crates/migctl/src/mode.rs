@@ -48,7 +48,7 @@ fn steps(survey: &GpuSurvey, on: bool) -> Result<Vec<Step>, Failure> {
 /// A process that holds the whole GPU makes the driver wait, and is named then; a pod that holds it may just be starting.
 pub(crate) fn refuse_if_held(users: &Users, change: &Change<'_>) -> Result<(), Failure> {
     let switches = change.steps.iter().any(|step| matches!(step, Step::SetMigMode { .. }));
-    let is_pod = |user: &User| matches!(user, User::Pod { .. });
+    let is_pod = |user: &User| matches!(user, User::Pod { .. } | User::GivenOut { .. });
     let pods: Vec<User> = users.of_gpu(change.gpu).into_iter().filter(is_pod).collect();
     if !switches || pods.is_empty() {
         return Ok(());

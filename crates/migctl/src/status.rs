@@ -4,11 +4,13 @@ mod cells;
 mod draw;
 mod faults;
 
-use std::path::PathBuf;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
 
 use mig_model::plan::place;
 use mig_model::{
-    ComputeInstance, Driver, Fault, GpuInstance, GpuSurvey, GpuUuid, MigUuid, Placement, Profile, UnreadableGpu,
+    ComputeInstance, Driver, Fault, GpuInstance, GpuSurvey, GpuUuid, MigUuid, NodeSurvey, Placement, Profile,
+    UnreadableGpu,
 };
 use serde::Serialize;
 
@@ -17,7 +19,7 @@ use crate::failure::Failure;
 use crate::list::Mig;
 use crate::paper::Paper;
 use crate::selection::{self, Selector};
-use crate::status::faults::Faults;
+use crate::status::faults::{Faults, Gone, Wrong};
 use crate::users::{User, Users};
 
 #[derive(Debug, clap::Args)]
@@ -30,9 +32,9 @@ pub(crate) struct Args {
     #[arg(long)]
     ascii: bool,
 
-    /// Where the agent of this node keeps the faults (XIDs) that it knows of; what is not there is not told
-    #[arg(long, env = "STATE_DIR", hide_env_values = true, value_name = "DIR", default_value = "/run/mig-agent")]
-    state_dir: PathBuf,
+    /// Give up on a driver that has not answered for so many seconds, and tell what the node's agent knows
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    timeout: u64,
 }
 
 #[derive(Serialize)]
@@ -42,6 +44,9 @@ struct Answer<'s> {
     pods_known: bool,
     gpus: Vec<Cut<'s>>,
     unreadable: &'s [UnreadableGpu],
+    /// What is on no GPU any more, and may be held by a pod.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    gone: Vec<Gone>,
 }
 
 /// A GPU and how it is cut.
@@ -65,7 +70,7 @@ struct Cut<'s> {
     fault: Option<&'s Fault>,
     /// Why no pod is given any of it though it answers.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    unhealthy: Vec<Fault>,
+    unhealthy: Vec<Wrong>,
     /// What is said where nobody is known to use it.
     #[serde(skip)]
     idle: &'static str,
@@ -92,7 +97,7 @@ struct Compute<'s> {
     users: Vec<User>,
     /// Why no pod is given it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    unhealthy: Vec<Fault>,
+    unhealthy: Vec<Wrong>,
 }
 
 /// What is in no instance.
@@ -112,17 +117,38 @@ struct Fitting {
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
-    let node = context.node()?;
-    let gpus = selection::to_read(&context.options.gpuid, &node.survey)?;
+    let known = Faults::read(&context.options);
+    let survey = survey(args, context, &known)?;
+    let gpus = selection::to_read(&context.options.gpuid, &survey)?;
     let users = Users::read(context);
     users.warn_if_unknown(context);
     let named = context.options.gpuid.iter().any(|selector| *selector != Selector::All);
-    let unreadable = if named { &[] } else { node.survey.unreadable.as_slice() };
-    let known = Faults::read(&args.state_dir, &context.options);
+    let unreadable = if named { &[] } else { survey.unreadable.as_slice() };
+    let gone = if named { Vec::new() } else { known.gone(&survey) };
     let gpus = gpus.into_iter().map(|gpu| cut(gpu, &users, &known)).collect();
-    let answer = Answer { driver: &node.survey.driver, pods_known: users.are_known(), gpus, unreadable };
+    let answer = Answer { driver: &survey.driver, pods_known: users.are_known(), gpus, unreadable, gone };
     let paper = Paper::new(context, args.ascii);
     context.output.drawing(&answer, |answer| draw::draw(&paper, answer, args.details))
+}
+
+/// On a thread of its own: a driver that hangs does not give it back.
+fn survey(args: &Args, context: &Context, known: &Faults) -> Result<NodeSurvey, Failure> {
+    let (answer, answered) = mpsc::channel();
+    let own = context.clone();
+    std::thread::spawn(move || {
+        // Nobody waits for it any more.
+        let _ = answer.send(own.node().map(|node| node.survey));
+    });
+    match answered.recv_timeout(Duration::from_secs(args.timeout)) {
+        Ok(survey) => survey,
+        Err(RecvTimeoutError::Timeout) => {
+            let message = format!("the driver has not answered for {} s", args.timeout);
+            let failure = Failure::failed("DriverHangs", message)
+                .hint("see the kernel's log; a hung driver needs a reset of its GPU, or a restart of the node");
+            Err(known.summary().into_iter().fold(failure, Failure::hint))
+        }
+        Err(RecvTimeoutError::Disconnected) => Err(Failure::failed("Driver", "the reading of the GPUs has failed")),
+    }
 }
 
 fn cut<'s>(survey: &'s GpuSurvey, users: &Users, known: &Faults) -> Cut<'s> {
@@ -139,6 +165,9 @@ fn cut<'s>(survey: &'s GpuSurvey, users: &Users, known: &Faults) -> Cut<'s> {
             .map(|one| compute(survey, instance, one, users, known))
             .collect(),
     };
+    let mut unhealthy = known.of_gpu(gpu);
+    // The driver says so itself.
+    unhealthy.retain(|wrong| gpu.fault.as_ref().is_none_or(|fault| *wrong != Wrong::from(fault)));
     Cut {
         index: gpu.index,
         uuid: &gpu.uuid,
@@ -152,7 +181,7 @@ fn cut<'s>(survey: &'s GpuSurvey, users: &Users, known: &Faults) -> Cut<'s> {
         uncut: uncut(survey),
         users: users.of_gpu(survey),
         fault: gpu.fault.as_ref(),
-        unhealthy: known.of_gpu(gpu),
+        unhealthy,
         idle: if users.are_known() { "free" } else { "free?" },
     }
 }
@@ -171,7 +200,7 @@ fn compute<'s>(
         placement: compute.placement,
         compute_slices: compute.profile.compute_slices(),
         users: users.of_compute(survey, instance, compute),
-        unhealthy: known.of_slice(&compute.uuid),
+        unhealthy: known.of_slice(&survey.gpu, &compute.uuid),
     }
 }
 

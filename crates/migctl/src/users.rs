@@ -3,9 +3,10 @@
 use std::fmt;
 
 use kubelet::{Holding, KubeletPaths, causes, list_holdings};
-use mig_model::{ComputeInstance, GpuInstance, GpuSurvey, InUse, Process};
+use mig_model::{ComputeInstance, GIVEN_OUT, GivenOut, GpuInstance, GpuSurvey, InUse, Process, uuid_of};
 use serde::Serialize;
 
+use crate::agent;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 
@@ -15,6 +16,8 @@ use crate::failure::{Exit, Failure};
 pub(crate) enum User {
     /// A container to which the kubelet gave it.
     Pod { namespace: String, pod: String, container: String },
+    /// A container to which the agent gave it, and which the kubelet does not list: one that starts, or an init container.
+    GivenOut { resource: String },
     /// A process that the driver sees on it.
     Process { pid: u32, name: Option<String>, memory_bytes: Option<u64> },
 }
@@ -23,6 +26,8 @@ pub(crate) enum User {
 #[derive(Debug)]
 pub(crate) struct Users {
     holdings: Vec<Holding>,
+    /// What the node's agent gave out and has never seen listed.
+    given_out: Vec<GivenOut>,
     /// Why the kubelet, which is there, did not say which pods hold what.
     unknown: Option<String>,
 }
@@ -41,22 +46,24 @@ impl Users {
                 return Self::none();
             }
             let why = format!("a kubelet has given devices to pods ({}) and is not running", checkpoint.display());
-            return Self { holdings: Vec::new(), unknown: Some(why) };
+            return Self { holdings: Vec::new(), given_out: Vec::new(), unknown: Some(why) };
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let answer = match runtime {
             Ok(runtime) => runtime.block_on(list_holdings(&socket)).map_err(|error| causes(&error)),
             Err(error) => Err(error.to_string()),
         };
+        let mut given_out: Vec<GivenOut> = agent::note(&context.options, GIVEN_OUT);
+        given_out.retain(|given| !given.seen);
         match answer {
-            Ok(holdings) => Self { holdings, unknown: None },
-            Err(why) => Self { holdings: Vec::new(), unknown: Some(why) },
+            Ok(holdings) => Self { holdings, given_out, unknown: None },
+            Err(why) => Self { holdings: Vec::new(), given_out, unknown: Some(why) },
         }
     }
 
     /// Of a machine that nobody uses.
     pub(crate) fn none() -> Self {
-        Self { holdings: Vec::new(), unknown: None }
+        Self { holdings: Vec::new(), given_out: Vec::new(), unknown: None }
     }
 
     /// For verbs that only look: they go on without pods.
@@ -127,14 +134,19 @@ impl Users {
 
     /// Device ids are UUIDs; replicas of a shared one are `<uuid>::<n>`.
     fn holders(&self, uuids: &[&str]) -> Vec<User> {
-        let is_one = |id: &String| uuids.contains(&id.split_once("::").map_or(id.as_str(), |(uuid, _)| uuid));
+        let is_one = |id: &String| uuids.contains(&uuid_of(id));
         let holds = |holding: &&Holding| holding.ids.iter().any(is_one);
         let pod = |holding: &Holding| User::Pod {
             namespace: holding.namespace.clone(),
             pod: holding.pod.clone(),
             container: holding.container.clone(),
         };
-        self.holdings.iter().filter(holds).map(pod).collect()
+        let mut holders: Vec<User> = self.holdings.iter().filter(holds).map(pod).collect();
+        if holders.is_empty() {
+            let given_out = self.given_out.iter().filter(|given| is_one(&given.id));
+            holders.extend(given_out.map(|given| User::GivenOut { resource: given.resource.clone() }));
+        }
+        holders
     }
 }
 
@@ -160,6 +172,10 @@ impl fmt::Display for User {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Pod { namespace, pod, .. } => write!(f, "pod {namespace}/{pod}"),
+            Self::GivenOut { resource } => {
+                let resource = resource.replace(char::is_control, "\u{fffd}");
+                write!(f, "a container that was given {resource} and is not listed yet")
+            }
             Self::Process { pid, name: Some(name), .. } => write!(f, "{name} ({pid})"),
             Self::Process { pid, name: None, .. } => write!(f, "process {pid}"),
         }

@@ -84,3 +84,66 @@ fn what_is_of_another_start_of_the_machine_or_no_record_is_not_told() {
     assert_eq!(machine.transcript("status"), well);
     assert!(!well.contains("unhealthy"), "{well}");
 }
+
+/// Whatever the agent gives nobody, and why.
+#[test]
+fn what_the_agent_gives_to_nobody_is_told_with_its_reason() {
+    let machine = Machine::written(CUT);
+    let one = |slice: &str, reason: &str, message: &str| {
+        format!(
+            r#"{{"uuid": "{slice}", "gpu": "GPU-aaaaaaaa-0000-4000-8000-000000000000", "reason": "{reason}", "message": "{message}"}}"#
+        )
+    };
+    let slices = ["1", "2", "3"].map(|last| format!("MIG-aaaaaaaa-0000-5000-8000-00000000000{last}"));
+    let mut list: Vec<String> =
+        slices.iter().map(|slice| one(slice, "Unwatched", "the driver does not tell of errors")).collect();
+    list.push(one(&slices[1], "NoDeviceNode", "/dev/nvidia-caps/nvidia-cap12 is missing"));
+    list.push(one("MIG-gone", "Vanished", "it is not offered any more, and a pod may hold it"));
+    machine.note("unhealthy.json", "this", &list.join(","));
+    assert_data_eq!(
+        machine.transcript("status"),
+        str![[r#"
+1 GPU, 3 MIG instances, 0 in use; driver 580.159.04
+
+GPU 0  A100-SXM4-40GB  0000:07:00.0                      MIG on, 0/3 in use
+  unhealthy: the driver does not tell of errors
+  unhealthy: 1g.5gb in instance 11: /dev/nvidia-caps/nvidia-cap12 is missing
+  +0-------+1-------+2--------3-------+4--------5--------6--------7-------+
+  |1g.5gb  |1g.5gb  |uncut            |3g.20gb                            |
+  |free    |free    |                 |free                               |
+  +--------+--------+-----------------+-----------------------------------+
+  ID  TYPE     AT   COMPUTE  USED BY
+  11  1g.5gb   0:1  1/7      free
+  12  1g.5gb   1:1  1/7      free
+  1   3g.20gb  4:4  3/7      free
+  uncut: 2 memory and 2 compute slices; room for 2 x 1g.5gb, 1 x 2g.10gb,
+  1 x 1g.5gb+me or 1 x 1g.10gb
+MIG-gone is on no GPU, and the agent lists it: it is not offered any more, and a
+pod may hold it
+exit 0
+
+"#]]
+    );
+    let told = machine.json("status");
+    assert_eq!(told["gpus"][0]["unhealthy"][0]["kind"], "Unwatched");
+    assert_eq!(told["gone"][0]["kind"], "Vanished");
+    assert_eq!(told["gone"][0]["uuid"], "MIG-gone");
+    machine.note("unhealthy.json", "another", &list.join(","));
+    assert!(!machine.transcript("status").contains("unhealthy"));
+
+    // Nothing else is to be had from a driver that hangs.
+    machine.note("unhealthy.json", "this", &list.join(","));
+    machine.add_fault("nvmlDeviceGetCount_v2", None, None, Some("never"));
+    assert_data_eq!(
+        machine.transcript("status --timeout 1"),
+        str![[r#"
+! error: the driver has not answered for 1 s
+! hint: see the kernel's log; a hung driver needs a reset of its GPU, or a restart of the node
+! hint: the node's agent said of 1 device: /dev/nvidia-caps/nvidia-cap12 is missing
+! hint: the node's agent said of 1 device: it is not offered any more, and a pod may hold it
+! hint: the node's agent said of 3 devices: the driver does not tell of errors
+exit 1
+
+"#]]
+    );
+}

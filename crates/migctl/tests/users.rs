@@ -139,6 +139,46 @@ exit 0
     );
 }
 
+/// Podresources never lists the containers that only run at a pod's start.
+#[test]
+fn what_the_agent_has_given_out_is_kept_though_the_kubelet_does_not_list_it() {
+    let machine = Machine::written(CUT);
+    let _kubelet = PretendedKubelet::start(&machine.kubelet_root(), Some(&[("training", OTHER)]));
+    let given = |id: &str, seen: bool| {
+        format!(r#"{{"id": "{id}", "resource": "nvidia.com/mig-1g.5gb", "gpu": null, "seen": {seen}}}"#)
+    };
+    let large = "MIG-aaaaaaaa-0000-5000-8000-000000000001";
+    let list = [given(&format!("{SMALL}::1"), false), given(OTHER, false), given(large, true)].join(",");
+    machine.note("given-out.json", "this", &list);
+    assert_data_eq!(
+        machine.transcript("list config"),
+        str![[r#"
+GPU  GI  CI  TYPE     PLACEMENT  UUID                                      USERS
+  0  11   0  1g.5gb   0:1        MIG-aaaaaaaa-0000-5000-8000-000000000002  a container that was given nvidia.com/mig-1g.5gb and is not listed yet
+  0  12   0  1g.5gb   1:1        MIG-aaaaaaaa-0000-5000-8000-000000000003  pod default/training
+  0   1   0  3g.20gb  4:4        MIG-aaaaaaaa-0000-5000-8000-000000000001  -
+exit 0
+
+"#]]
+    );
+    assert_data_eq!(
+        machine.transcript("destroy instance --instanceid 11"),
+        str![[r#"
+! error: GPU 0: GPU instance 11 (1g.5gb at 0:1) is in use by a container that was given nvidia.com/mig-1g.5gb and is not listed yet
+! hint: nothing was changed; end what uses it, and try again
+exit 4
+
+"#]]
+    );
+    assert_eq!(machine.changes(), 0);
+    let told = machine.json("list config");
+    assert_eq!(told["gpus"][0]["instances"][0]["compute_instances"][0]["users"][0]["kind"], "given-out", "{told}");
+    // What pods were listed with is theirs only while they are.
+    assert!(machine.transcript("destroy instance --instanceid 1").ends_with("exit 0\n"));
+    machine.note("given-out.json", "another start of the machine", &list);
+    assert!(machine.transcript("destroy instance --instanceid 11").ends_with("exit 0\n"));
+}
+
 #[test]
 fn a_kubelet_that_does_not_say_is_no_permission() {
     let machine = Machine::written(CUT);

@@ -102,6 +102,13 @@ Global options:
           [env: MIG_LOCK_FILE]
           [default: /run/mig-agent/node.lock]
 
+      --state-dir <DIR>
+          Where the agent of this node writes down what it gave out and what is Unhealthy; what is
+          not there is not told
+          
+          [env: STATE_DIR]
+          [default: /run/mig-agent]
+
       --color <WHEN>
           Whether to colour messages; auto: on a terminal, unless NO_COLOR is set
           

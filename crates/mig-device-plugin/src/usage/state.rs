@@ -6,27 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kubelet::SocketIdentity;
-use mig_model::{Device, Holder, NodeInventory, Pods, ResourceDomain, uuid_of};
-use serde::{Deserialize, Serialize};
+use mig_model::{Device, GivenOut, Holder, NodeInventory, Pods, ResourceDomain, uuid_of};
 use tokio::time::Instant;
 
 /// For how many settle times absence from podresources means nothing: after a kubelet was met, which may have started a
 /// moment ago and not know its pods yet; and for a device that was given out and never seen there. Its pod may have lived
 /// too briefly, or failed; or an init container has it, which podresources never lists.
 pub(super) const UNSEEN: u32 = 12;
-
-/// A device that a pod may hold, as it is written down for the agent that comes after this one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GivenOut {
-    /// What the kubelet calls it.
-    pub id: String,
-    /// Under which name it was given out.
-    pub resource: String,
-    /// The UUID of the GPU that it is, or was, a part of; nothing if that was never known.
-    pub gpu: Option<String>,
-    /// A pod was listed with it.
-    pub seen: bool,
-}
 
 /// Reads what an earlier agent has noted of what it gave out: at the start, and when a resource is taken over.
 #[derive(Clone)]

@@ -38,6 +38,10 @@ pub(super) fn draw(paper: &Paper, answer: &Answer<'_>, details: bool) -> String 
         text.push_str(between);
         text.push_str(&block);
     }
+    for gone in &answer.gone {
+        let line = format!("{} is on no GPU, and the agent lists it: {}", gone.uuid, gone.wrong.message);
+        text.push_str(&paper.ink(Ink::Problem, &paper.wrapped("", &line)));
+    }
     text
 }
 
@@ -268,6 +272,7 @@ pub(super) fn cell(instance: &Instance<'_>, at: Placement, idle: &str) -> Cell {
         None if instance.compute_instances.is_empty() => (Content::Useless, "no CI".to_owned()),
         None => (Content::Free, idle.to_owned()),
         Some(User::Pod { pod, .. }) => (Content::Used, pod.clone()),
+        Some(User::GivenOut { .. }) => (Content::Used, "starting".to_owned()),
         Some(User::Process { name: Some(name), .. }) => (Content::Used, name.clone()),
         Some(User::Process { pid, .. }) => (Content::Used, pid.to_string()),
     };

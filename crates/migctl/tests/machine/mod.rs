@@ -125,6 +125,17 @@ impl Machine {
         fake_nvml::NAMES.iter().zip(counts).filter(|(name, _)| changes(name) && !is_event(name)).map(|(_, n)| n).sum()
     }
 
+    /// What the node's agent has written down: a file, and what is in its list.
+    pub(crate) fn note(&self, file: &str, boot_id: &str, devices: &str) {
+        let text = format!(
+            r#"{{"version": 1, "boot_id": "{boot_id}", "kubelet_root": "/var/lib/kubelet", "devices": [{devices}]}}"#
+        );
+        fs::create_dir_all(self.path("run")).unwrap();
+        fs::write(self.path("run").join(file), text).unwrap();
+        fs::create_dir_all(self.path("proc/sys/kernel/random")).unwrap();
+        fs::write(self.path("proc/sys/kernel/random/boot_id"), "this\n").unwrap();
+    }
+
     /// The command, ready to be run with further arguments.
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_migctl"));
