@@ -282,6 +282,9 @@ async fn waits_that_all_fail_are_told_once_and_tried_with_another_set() {
     let lists = |what: &What| matches!(what, What::List { resource, .. } if resource == G1);
     let sent = kubelet.events()[before..].iter().filter(|event| lists(&event.what)).count();
     assert_eq!(sent, 1, "however often it fails");
+    let refused =
+        Scrape::of(&mut agent).sum("mig_agent_nvml_call_errors_total", &[("function", "nvmlEventSetWait_v2")]);
+    assert!(refused.is_some_and(|refused| refused > 5.0), "{refused:?}");
     node.clear_faults();
     listed(&kubelet, G1, count, count).await;
     agent.ready(|status, _| status.contains("200"));

@@ -32,12 +32,13 @@ pub(crate) struct Loaded {
 impl Loaded {
     /// Whether there is another library now. While it is being replaced there is none for a moment: the old one goes on.
     pub(crate) fn was_replaced(&self, given: Option<&Path>, driver_root: &Path) -> bool {
-        let Some((file, identity)) = &self.file else { return false };
-        if identity_of(file) == Some(*identity) {
-            return false;
-        }
+        let Some((_, identity)) = &self.file else { return false };
+        // Not only the file that was loaded: the old one may stay, and a link lead to another one now.
         match Library::find(given, driver_root) {
-            Ok(Library::File(now)) => examine(&now).is_ok() && identity_of(&now).is_some(),
+            Ok(Library::File(now)) => {
+                let is_another = identity_of(&now).is_some_and(|now| now != *identity);
+                is_another && examine(&now).is_ok()
+            }
             _ => false,
         }
     }
@@ -367,6 +368,21 @@ mod tests {
         put(root.path(), "lib64/libnvidia-ml.so.1");
         assert!(replaced(), "elsewhere will do");
         assert!(!Library::Loader.file().was_replaced(None, root.path()));
+    }
+
+    /// As where each version of the driver has a folder of its own.
+    #[test]
+    fn a_link_that_leads_to_another_library_is_noticed_though_the_old_one_stays() {
+        let root = tempfile::tempdir().unwrap();
+        put(root.path(), "usr/lib64/libnvidia-ml.so.580");
+        put(root.path(), "usr/lib64/libnvidia-ml.so.595");
+        let link = root.path().join("usr/lib64/libnvidia-ml.so.1");
+        std::os::unix::fs::symlink("libnvidia-ml.so.580", &link).unwrap();
+        let loaded = Library::find(None, root.path()).unwrap().file();
+        assert!(!loaded.was_replaced(None, root.path()));
+        std::fs::remove_file(&link).unwrap();
+        std::os::unix::fs::symlink("libnvidia-ml.so.595", &link).unwrap();
+        assert!(loaded.was_replaced(None, root.path()));
     }
 
     #[test]

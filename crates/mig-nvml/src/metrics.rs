@@ -85,14 +85,17 @@ impl Metrics {
         );
     }
 
+    /// NVML has answered by an error.
+    pub(crate) fn refused(&self, function: &'static str, error: &NvmlError) {
+        self.errors.get_or_create(&Refused { function, error: kind_of(error) }).inc();
+    }
+
     /// NVML has answered.
     pub(crate) fn answered(&self, function: &'static str, took: Duration, error: Option<&NvmlError>) {
         match error {
             // The library has no such function: nothing was called.
             Some(NvmlError::FunctionNotFound) => return,
-            Some(error) => {
-                self.errors.get_or_create(&Refused { function, error: kind_of(error) }).inc();
-            }
+            Some(error) => self.refused(function, error),
             None => {}
         }
         self.calls.get_or_create(&Called { function }).observe(took.as_secs_f64());

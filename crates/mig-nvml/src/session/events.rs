@@ -88,7 +88,10 @@ impl EventSet<'_> {
         match call() {
             Ok(()) => {}
             Err(NvmlError::Timeout) => return Ok(None),
-            Err(source) => return Err(DriverError::Call { call: "nvmlEventSetWait_v2", gpu: None, source }),
+            Err(source) => {
+                self.session.metrics.refused("nvmlEventSetWait_v2", &source);
+                return Err(DriverError::Call { call: "nvmlEventSetWait_v2", gpu: None, source });
+            }
         }
         let instance = |id: u32| (id != NO_INSTANCE).then_some(id);
         Ok(Some(Event {
