@@ -39,6 +39,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         every_golden_rendering_is_accepted_by_the_api_server,
         another_scene_changes_the_node_under_the_agent,
         a_driver_root_that_is_not_there_is_named,
+        two_agents_take_over_from_one_another_and_no_pod_notices,
         a_second_release_on_the_node_is_refused_and_named,
         after_uninstalling_nothing_is_left_but_what_the_pages_say,
     ]
@@ -141,6 +142,34 @@ async fn a_driver_root_that_is_not_there_is_named(test: &Namespace<'_>) -> Resul
     roll_back()?;
     test.cluster.all_listed_again().await?;
     told
+}
+
+/// An upgrade with `maxSurge: 1`, as a second release does it: the old agent goes while the new one waits.
+async fn two_agents_take_over_from_one_another_and_no_pod_notices(test: &Namespace<'_>) -> Result<()> {
+    let install = "helm --namespace newer install newer charts/mig-agent --create-namespace --set nvidiaDriverRoot=/var/lib/fake-nvml";
+    let before = hold_some(test).await?;
+    succeed(&format!("{install} --set allowOtherPlugins=true"))?;
+    let outcome = async {
+        test.cluster.unready_for("another mig-agent serves").await?;
+        let first = test.cluster.agent().await?.metadata.name.unwrap_or_default();
+        // What takes its place waits in its turn.
+        succeed(&format!("kubectl --namespace mig-agent delete pod {first} --wait --timeout 60s"))?;
+        succeed("kubectl --namespace newer rollout status daemonset --timeout 90s")?;
+        test.cluster.all_listed_again().await?;
+        let meanwhile = test.run(pod("meanwhile", &[&[("1g.5gb", 1)]])?).await?;
+        for running in &before {
+            ensure!(!running.slice()?.contains(meanwhile.slice()?), "{} is held twice", meanwhile.slice()?);
+            test.untouched(running).await?;
+        }
+        test.delete_pod("meanwhile").await
+    }
+    .await;
+    succeed("helm --namespace newer uninstall newer --wait --timeout 90s")?;
+    succeed("kubectl delete namespace newer --wait=false")?;
+    outcome?;
+    succeed("kubectl --namespace mig-agent rollout status daemonset --timeout 90s")?;
+    test.cluster.all_listed_again().await?;
+    nothing_but_the_rest_is_free(test, &before).await
 }
 
 /// By the chart, which looks for others that offer the same resources; by the agent where that was switched off.
