@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow};
-use kubelet_sim::{Event, Options, Pod, What};
+use kubelet_sim::{AdmissionError, Event, Options, Pod, What};
 
 /// NVIDIA's plugin has been seen to take eight seconds for 64 GPUs.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -16,6 +16,15 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A kubelet that was never run before, without pods.
 pub(crate) struct Kubelet {
     inner: kubelet_sim::Kubelet,
+}
+
+/// What became of a pod.
+pub(crate) enum Admission {
+    Admitted,
+    /// The kubelet knew of no healthy slice that was free, and did not ask.
+    NoneLeft,
+    /// The plugin was asked, and what it answered, or did not, was of no use.
+    Failed,
 }
 
 impl Kubelet {
@@ -48,10 +57,19 @@ impl Kubelet {
         self.inner.wait_for_event(since, is_it, patience).await.ok().map(|event| event.at)
     }
 
-    /// A pod with one slice; whether it was admitted.
-    pub(crate) async fn admit(&self, name: &str) -> bool {
+    /// A pod with one slice.
+    pub(crate) async fn admit(&self, name: &str) -> Admission {
         let pod = Pod::new(name).container("main", [("nvidia.com/mig-1g.5gb", 1)]);
-        self.inner.admit(pod).await.is_ok()
+        match self.inner.admit(pod).await {
+            Ok(_) => Admission::Admitted,
+            Err(
+                AdmissionError::NoneHealthy(_)
+                | AdmissionError::NoLongerHealthy(_)
+                | AdmissionError::TooFew { .. }
+                | AdmissionError::UnknownResource(_),
+            ) => Admission::NoneLeft,
+            Err(_) => Admission::Failed,
+        }
     }
 
     /// The pod ends. One that failed holds nothing.

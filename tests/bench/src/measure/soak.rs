@@ -10,6 +10,7 @@ use tokio::time::sleep;
 
 use super::{Measurement, OURS, change::Outlook, float, pause};
 use crate::{
+    kubelet::Admission,
     machine::{Machine, PretendedDriver, SLICES},
     plugin::Plugin,
     table::Quantity,
@@ -26,6 +27,7 @@ const XIDS: [u64; 2] = [39, 48];
 struct Doings {
     pods: usize,
     refused: usize,
+    failed: usize,
     restarts: usize,
     xids: usize,
     layouts: usize,
@@ -70,6 +72,7 @@ impl Measurement {
         let mut add = |name, value| self.figures.add(OURS, Quantity::new(GROUP, name, ""), float(value));
         add("pods admitted", doings.pods);
         add("pods refused, for want of healthy slices", doings.refused);
+        add("pods that failed for another reason", doings.failed);
         add("kubelets started anew", doings.restarts);
         add("XIDs", doings.xids);
         add("changes of the layout", doings.layouts);
@@ -123,10 +126,10 @@ impl Measurement {
     /// One pod comes, and the oldest goes.
     async fn churn(&self, kubelet: &crate::kubelet::Kubelet, pods: &mut VecDeque<String>, doings: &mut Doings) {
         let name = format!("pod-{}", kubelet.seen());
-        if kubelet.admit(&name).await {
-            doings.pods += 1;
-        } else {
-            doings.refused += 1;
+        match kubelet.admit(&name).await {
+            Admission::Admitted => doings.pods += 1,
+            Admission::NoneLeft => doings.refused += 1,
+            Admission::Failed => doings.failed += 1,
         }
         pods.push_back(name);
         if pods.len() > PODS
