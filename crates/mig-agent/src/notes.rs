@@ -82,7 +82,12 @@ impl Notes {
                 devices: devices.borrow_and_update().clone(),
             };
             let (directory, name) = (self.directory.clone(), self.name);
-            let written = spawn_blocking(move || state_file::write(&directory, name, &note)).await;
+            let written = spawn_blocking(move || {
+                // That there is nothing to tell is told only to those who read otherwise before.
+                let is_needless = note.devices.is_empty() && !directory.join(name).exists();
+                if is_needless { Ok(()) } else { state_file::write(&directory, name, &note) }
+            });
+            let written = written.await;
             let file = self.directory.join(self.name);
             match written {
                 Ok(Ok(())) if fails => {
@@ -116,6 +121,7 @@ mod tests {
             resource: "nvidia.com/mig-1g.5gb".to_owned(),
             gpu: Some("GPU-0".to_owned()),
             seen: true,
+            given: true,
         }];
         assert_eq!(read(&life), []);
         let (sender, receiver) = watch::channel(vec![]);

@@ -26,7 +26,7 @@ pub(crate) async fn follow(
         // Without a reading nothing is known, which is not the same as that there is nothing.
         if let (Some(inventory), Some(chosen)) = (view.inventory, terms) {
             let now = assign(&inventory, &chosen.terms);
-            tell(&mut told, &view.driver, &inventory.gpus, &now);
+            tell(&mut told, &view.driver, &inventory, &now);
             tell_of_unmatched(&mut missed, chosen.terms.unmatched(&now.resources));
             let now = Wanted { offers: now, container: Arc::clone(&chosen.container) };
             offers.send_if_modified(|offers| {
@@ -56,12 +56,15 @@ fn tell_of_unmatched(told: &mut Vec<String>, now: Vec<String>) {
 }
 
 /// Logs what is new since the last time. Faults have their own lines already.
-fn tell(told: &mut Vec<(u32, bool, String)>, driver: &DriverState, gpus: &[Gpu], offers: &Offers) {
+fn tell(told: &mut Vec<(u32, bool, String)>, driver: &DriverState, inventory: &NodeInventory, offers: &Offers) {
     if matches!(driver, DriverState::Failed(_)) {
         return;
     }
+    let gpus = &inventory.gpus;
+    let gone = inventory.unreadable.iter().filter(|gpu| gpu.uuid.is_some());
     let mut lines: Vec<(u32, bool, String)> = gpus.iter().map(|gpu| (gpu.index, false, describe(gpu))).collect();
     lines.extend(offers.left_out.iter().map(|out| (out.gpu, true, format!("not offered: {}", out.reason))));
+    lines.extend(gone.map(|gpu| (gpu.index, true, gpu.fault.message.clone())));
     for line in lines.iter().filter(|line| !told.contains(line)) {
         match line {
             (gpu, true, text) => tracing::warn!(gpu, "{text}"),

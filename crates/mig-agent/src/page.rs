@@ -102,7 +102,10 @@ fn gpus(inventory: Option<&NodeInventory>, slices: &[Slice], offers: &Offers) ->
         @if inventory.gpus.is_empty() && inventory.unreadable.is_empty() { p.quiet { "The driver shows none." } }
         @for gpu in &inventory.gpus { (gpu::section(gpu, slices, reasons(gpu.index))) }
         @for gpu in &inventory.unreadable {
-            section { h3 { "GPU " (gpu.index) } p.bad { (gpu.fault.message) } }
+            section {
+                h3 { @if let Some(uuid) = &gpu.uuid { (uuid.as_str()) } @else { "GPU " (gpu.index) } }
+                p.bad { (gpu.fault.message) }
+            }
         }
     }
 }

@@ -160,20 +160,27 @@ async fn nvml_is_started_anew_for_a_lost_gpu_and_the_others_go_on() {
 
 #[tokio::test]
 async fn a_gpu_that_the_driver_counts_no_more_is_not_forgotten() {
-    let one = "gpus:\n- {model: A100-SXM4-40GB, instances: [{profile: 1g.5gb}]}\n";
-    let two = format!("{one}- {{model: A100-SXM4-40GB, instances: [{{profile: 3g.20gb}}]}}\n");
+    // The first, so that the other one has its index by then.
+    let (gone, stays) = ("GPU-aaaaaaaa-0000-4000-8000-000000000000", "GPU-aaaaaaaa-0000-4000-8000-000000000001");
+    let gpu = |uuid: &str, profile: &str| {
+        format!("- {{model: A100-SXM4-40GB, uuid: {uuid}, instances: [{{profile: {profile}}}]}}\n")
+    };
+    let one = format!("gpus:\n{}", gpu(stays, "1g.5gb"));
+    let two = format!("gpus:\n{}{}", gpu(gone, "3g.20gb"), gpu(stays, "1g.5gb"));
     let node = Node::written(&two);
     let kubelet = node.kubelet().await;
     let mut agent = node.agent(&["--poll-interval=50ms"]);
     listed(&kubelet, G3, 1, 1).await;
     kubelet.admit(Pod::new("train").container("main", [(G3, 1)])).await.unwrap();
-    let uuid = node.world().gpus[1].uuid.clone();
-    node.recut(one);
+    node.recut(&one);
     let line = agent.line("is not among the driver's GPUs any more");
-    assert!(line.contains(&uuid), "{line}");
+    assert!(line.contains(gone), "{line}");
     listed(&kubelet, G3, 1, 0).await;
-    let healthy = |scrape: &Scrape| scrape.sum("mig_agent_gpu_healthy", &[("UUID", &uuid)]);
-    Scrape::until(&mut agent, "it is missed", |scrape| healthy(scrape) == Some(0.0));
+    let of = |scrape: &Scrape, name: &str, uuid: &str| scrape.sum(name, &[("UUID", uuid)]);
+    let healthy = |scrape: &Scrape| of(scrape, "mig_agent_gpu_healthy", gone);
+    let scrape = Scrape::until(&mut agent, "it is missed", |scrape| healthy(scrape) == Some(0.0));
+    assert_eq!(of(&scrape, "mig_agent_gpu_left_out", gone), Some(1.0));
+    assert_eq!(of(&scrape, "mig_agent_gpu_left_out", stays), Some(0.0), "it is not to blame");
     listed(&kubelet, G1, 1, 1).await;
     agent.ready(|status, _| status.contains("200"));
     node.recut(&two);
@@ -187,7 +194,7 @@ async fn a_gpu_whose_loss_is_seen_late_takes_no_other_along() {
     let scene = "gpus:\n- {model: A100-SXM4-40GB, instances: [{profile: 1g.5gb}]}\n- {model: A100-SXM4-40GB, instances: [{profile: 3g.20gb}]}\n";
     let node = Node::written(scene);
     let kubelet = node.kubelet().await;
-    let _agent = node.agent(&["--poll-interval=3s"]);
+    let _agent = node.agent(&["--poll-interval=6s"]);
     listed(&kubelet, G1, 1, 1).await;
     listed(&kubelet, G3, 1, 1).await;
     node.add_fault("nvmlEventSetWait_v2", Some("GPU_IS_LOST"), None);

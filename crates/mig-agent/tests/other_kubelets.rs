@@ -4,6 +4,9 @@
 
 mod node;
 
+use std::io::{Read as _, Write as _};
+use std::sync::{Arc, Mutex};
+
 use hyper_util::rt::TokioIo;
 use kubelet::deviceplugin::device_plugin_client::DevicePluginClient;
 use kubelet::deviceplugin::registration_server::{Registration, RegistrationServer};
@@ -12,18 +15,40 @@ use node::{DEADLINE, G1, Node, listed};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Request, Response, Status};
 
 /// Takes every registration, and leaves the rest to the test.
-struct Taker(mpsc::Sender<String>);
+struct Taker {
+    endpoints: mpsc::Sender<(String, bool)>,
+    /// A connection that has to be gone before the next one.
+    old: Old,
+}
+
+type Old = Arc<Mutex<Option<std::os::unix::net::UnixStream>>>;
+
+impl Taker {
+    fn is_still_open(&self) -> bool {
+        let old = self.old.lock().unwrap();
+        let Some(mut old) = old.as_ref() else { return false };
+        let mut rest = [0; 4096];
+        loop {
+            match old.read(&mut rest) {
+                Ok(0) => return false,
+                Ok(_) => {}
+                Err(error) => return error.kind() == std::io::ErrorKind::WouldBlock,
+            }
+        }
+    }
+}
 
 #[tonic::async_trait]
 impl Registration for Taker {
     async fn register(&self, request: Request<RegisterRequest>) -> Result<Response<Empty>, Status> {
-        self.0.send(request.into_inner().endpoint).await.unwrap();
+        let registration = (request.into_inner().endpoint, self.is_still_open());
+        self.endpoints.send(registration).await.unwrap();
         Ok(Response::new(Empty {}))
     }
 }
@@ -38,24 +63,27 @@ async fn dial(node: &Node, endpoint: &str) -> DevicePluginClient<Channel> {
 }
 
 /// A node with one slice, and a kubelet that takes what is registered and does no more.
-fn taking() -> (Node, mpsc::Receiver<String>) {
+fn taking() -> (Node, mpsc::Receiver<(String, bool)>, Old) {
     let node = Node::written("gpus: [{model: A100-SXM4-40GB, instances: [{profile: 3g.20gb}]}]\n");
     let folder = node.path("kubelet/device-plugins");
     std::fs::create_dir_all(&folder).unwrap();
     let listener = UnixListener::bind(folder.join("kubelet.sock")).unwrap();
     let (sender, endpoints) = mpsc::channel(4);
-    let registrations = RegistrationServer::new(Taker(sender));
+    let old = Old::default();
+    let registrations = RegistrationServer::new(Taker { endpoints: sender, old: Arc::clone(&old) });
     tokio::spawn(Server::builder().add_service(registrations).serve_with_incoming(UnixListenerStream::new(listener)));
-    (node, endpoints)
+    (node, endpoints, old)
 }
 
-async fn registered(endpoints: &mut mpsc::Receiver<String>) -> String {
-    timeout(DEADLINE, endpoints.recv()).await.unwrap().unwrap()
+async fn registered(endpoints: &mut mpsc::Receiver<(String, bool)>) -> String {
+    let (endpoint, is_still_open) = timeout(DEADLINE, endpoints.recv()).await.unwrap().unwrap();
+    assert!(!is_still_open, "rule 6: the old connection is still there");
+    endpoint
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_that_answers_first_and_dials_later_without_asking_for_options_is_served() {
-    let (node, mut endpoints) = taking();
+    let (node, mut endpoints, _) = taking();
     let mut agent = node.agent(&[]);
     let endpoint = registered(&mut endpoints).await;
     let (status, body) = agent.get("/readyz");
@@ -74,7 +102,7 @@ async fn one_that_answers_first_and_dials_later_without_asking_for_options_is_se
 /// Rule 6: registered is who is read.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_that_never_reads_the_list_is_asked_again() {
-    let (node, mut endpoints) = taking();
+    let (node, mut endpoints, _) = taking();
     let mut agent = node.agent(&[]);
     registered(&mut endpoints).await;
     agent.ready(|status, body| {
@@ -88,23 +116,17 @@ async fn one_that_never_reads_the_list_is_asked_again() {
 /// keeps it for as long as it can, with a call that it never finishes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_old_connection_is_gone_before_it_is_registered_again() {
-    let (node, mut endpoints) = taking();
+    let (node, mut endpoints, old) = taking();
     let _agent = node.agent(&[]);
     let endpoint = registered(&mut endpoints).await;
     let socket = node.path("kubelet/device-plugins").join(&endpoint);
     let _lists = dial(&node, &endpoint).await.list_and_watch(Empty {}).await.unwrap().into_inner();
-    let mut caller = UnixStream::connect(&socket).await.unwrap();
-    caller.write_all(&call("/v1beta1.DevicePlugin/Allocate")[..]).await.unwrap();
-    let ended = tokio::spawn(async move {
-        let mut rest = Vec::new();
-        // Cut off in the middle of something: both are an end.
-        let _ = caller.read_to_end(&mut rest).await;
-        Instant::now()
-    });
+    let mut caller = std::os::unix::net::UnixStream::connect(&socket).unwrap();
+    caller.write_all(&call("/v1beta1.DevicePlugin/Allocate")).unwrap();
+    caller.set_nonblocking(true).unwrap();
+    *old.lock().unwrap() = Some(caller);
     std::fs::remove_file(&socket).unwrap();
     registered(&mut endpoints).await;
-    let again = Instant::now();
-    assert!(timeout(DEADLINE, ended).await.unwrap().unwrap() < again);
 }
 
 fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {

@@ -16,7 +16,7 @@ use crate::follow::follow;
 use crate::metrics::Metrics;
 use crate::mixture::tell_of_mixtures;
 use crate::outlet::Outlet;
-use crate::prepare::{Prepare, Prepared};
+use crate::prepare::{Prepare, Prepared, leftover};
 use crate::server::{Serving, keep_registered};
 use crate::status::Status;
 use crate::usage::{Earlier, Usage};
@@ -77,6 +77,7 @@ pub async fn run(
     let (sender, mut prepared) = watch::channel(None);
     let prepare = Arc::new(Prepare::new());
     background.spawn(tell_of_mixtures(Arc::clone(&usage), wanted.clone()));
+    background.spawn(leftover::keep_up(Arc::clone(&prepare), wanted.clone(), Arc::clone(&usage)));
     background.spawn(follow(prepare, wanted, Arc::clone(&usage), Arc::clone(&status), sender));
     background.spawn({
         let usage = Arc::clone(&usage);
@@ -92,6 +93,7 @@ pub async fn run(
         stop: stop.clone(),
         resources: BTreeMap::new(),
         servers: JoinSet::new(),
+        tells: false,
     };
 
     let mut lost = None;
@@ -121,9 +123,7 @@ pub async fn run(
     stop.cancel();
     directory_watch.abort();
     while fleet.servers.join_next().await.is_some() {}
-    fleet.usage.note();
-    // Who comes next says it anew.
-    fleet.settings.unhealthy.send_if_modified(|told| !std::mem::take(told).is_empty());
+    fleet.usage.note_the_last();
     background.shutdown().await;
     lost.map_or(Ok(()), Err)
 }
@@ -166,6 +166,8 @@ struct Fleet {
     stop: CancellationToken,
     resources: BTreeMap<ResourceName, Served>,
     servers: JoinSet<ResourceName>,
+    /// What is Unhealthy was told.
+    tells: bool,
 }
 
 /// A resource that has a server.
@@ -203,14 +205,19 @@ impl Fleet {
         self.status.begin();
     }
 
-    fn tell_of_the_unhealthy(&self) {
+    fn tell_of_the_unhealthy(&mut self) {
+        // An agent that waits for another leaves the word to that one; then it has it whatever was said before.
+        if !self.usage.is_serving() {
+            return;
+        }
+        let is_first = !std::mem::replace(&mut self.tells, true);
         let mut now: Vec<Unhealthy> =
             self.resources.values().flat_map(|served| served.outlet.roster().unhealthy().collect::<Vec<_>>()).collect();
         // The shares of a slice are one.
         now.sort();
         now.dedup();
         self.settings.unhealthy.send_if_modified(|told| {
-            let changed = *told != now;
+            let changed = is_first || *told != now;
             *told = now;
             changed
         });

@@ -39,8 +39,7 @@ pub(crate) async fn follow(
         let mut again = None;
         let mut keeps = false;
         if let Some(now) = now {
-            let touches_files = prepare.touches_files(&now.container);
-            let passes_only = now.container.passes_nodes() && !now.container.writes_cdi();
+            let (touches_files, writes_cdi) = (now.container.touches_files(), now.container.writes_cdi());
             let ready = if touches_files {
                 let (worker, usage) = (Arc::clone(&prepare), Arc::clone(&usage));
                 let work = spawn_blocking(move || worker.run(&now, |id| usage.is_unused(id)));
@@ -53,10 +52,8 @@ pub(crate) async fn follow(
                 status.unprepared(ready.problem.clone());
                 keeps = ready.keeps;
                 let missing = ready.problem.is_some() || ready.blocking > 0;
-                let calm = if passes_only { NODES } else { SELDOM };
-                // It may turn out that there was nothing to look after.
-                let goes_on = prepare.touches_files(&ready.container);
-                again = goes_on.then_some(if missing { OFTEN } else { calm });
+                let calm = if writes_cdi { SELDOM } else { NODES };
+                again = touches_files.then_some(if missing { OFTEN } else { calm });
                 prepared.send_if_modified(|before| {
                     let changed = before.as_deref() != Some(&ready);
                     if changed {

@@ -5,10 +5,11 @@
 //! ```
 //! A device that cannot be given is offered with a fault, which makes it Unhealthy. Allocate finds everything in memory.
 
+pub(crate) mod leftover;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use driver_files::{Driver, Majors, MigMinors, Node, NodeError, Provided, Root, provide};
 use kubelet::causes;
@@ -43,20 +44,11 @@ pub(crate) struct Prepared {
 #[derive(Debug)]
 pub(crate) struct Prepare {
     /// The devices of the CDI spec, once the one of an earlier agent was read.
-    written: Mutex<Option<BTreeMap<String, cdi::Device>>>,
-    /// Whether there is no spec: none was found, or its last device has left it.
-    is_rid: AtomicBool,
+    written: Mutex<Option<Members>>,
 }
 
-/// Which devices the spec has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Members {
-    /// All that are there, and those that a pod may hold.
-    All,
-    /// Those that it had and that a pod may hold: containers are not given by it any more, but those that were start again
-    /// by it.
-    Held,
-}
+/// The devices of a CDI spec, by name.
+type Members = BTreeMap<String, cdi::Device>;
 
 /// A device's own nodes, and whether each may be made.
 struct OwnNodes {
@@ -90,12 +82,7 @@ impl Extras {
 
 impl Prepare {
     pub(crate) fn new() -> Self {
-        Self { written: Mutex::new(None), is_rid: AtomicBool::new(false) }
-    }
-
-    /// Whether a run may have to wait for a disk.
-    pub(crate) fn touches_files(&self, settings: &ContainerSettings) -> bool {
-        settings.touches_files() || !self.is_rid.load(Ordering::Relaxed)
+        Self { written: Mutex::new(None) }
     }
 
     /// Makes everything ready, as far as it goes. `may_drop` knows which devices no pod holds any more.
@@ -109,7 +96,7 @@ impl Prepare {
         if settings.touches_files() {
             let usable = devices.iter().any(|(_, device, _)| device.fault.is_none());
             let version = &offers.driver_version;
-            if let Err(problem) = self.make_ready(settings, &mut devices, version, &may_drop, &mut prepared) {
+            if let Err(problem) = self.make_ready(settings, &mut devices, version, may_drop, &mut prepared) {
                 for (_, device, _) in &mut devices {
                     mark(device, "NotPrepared", &problem);
                 }
@@ -118,15 +105,6 @@ impl Prepare {
                 let first = prepared.complaints.first().cloned().unwrap_or_default();
                 prepared.problem = Some(format!("no device can be given to a container; {first}"));
             }
-        }
-        if !settings.writes_cdi()
-            && !self.is_rid.load(Ordering::Relaxed)
-            && let Err(why) = self.keep_up(settings, &devices, &offers.driver_version, &may_drop, &mut prepared)
-        {
-            let folder = settings.files.cdi_dir.display();
-            prepared.complaints.push(format!(
-                "the CDI spec in {folder}, by which containers of before may start again, is not kept up: {why}"
-            ));
         }
         for (resource, device, nodes) in devices {
             let gift = Gift::new(&device, settings.id_strategy, nodes);
@@ -205,115 +183,92 @@ impl Prepare {
         }
         if settings.writes_cdi() {
             let all: Vec<_> = devices.iter().zip(&own).map(|((_, device, _), own)| (device, own.as_ref())).collect();
-            self.write_spec(files, Members::All, &all, (&common, extras), version, may_drop, prepared)?;
+            self.write_spec(files, &all, (&common, extras), version, may_drop, prepared)?;
         }
         Ok(())
     }
 
-    /// CDI is off, and was on before, for this agent or another: what pods may hold stays in the spec, and true.
-    fn keep_up(
-        &self,
-        settings: &ContainerSettings,
-        devices: &[(&ResourceName, Device, Vec<DeviceSpec>)],
-        version: &str,
-        may_drop: impl Fn(&str) -> bool,
-        prepared: &mut Prepared,
-    ) -> Result<(), String> {
-        let files = &settings.files;
-        // Where there is none, nothing is looked for that only a spec needs.
-        if self.known(files, Members::Held, prepared)?.as_ref().is_none_or(BTreeMap::is_empty) {
-            self.is_rid.store(true, Ordering::Relaxed);
-            return Ok(());
-        }
-        let (majors, minors) = numbers(files, devices.iter().map(|(_, device, _)| device))?;
-        let dev = dev_root(files).ok();
-        let own: Vec<_> = devices.iter().map(|(_, device, _)| own_nodes(device, &majors, &minors).ok()).collect();
-        let all: Vec<_> = devices.iter().zip(&own).map(|((_, device, _), own)| (device, own.as_ref())).collect();
-        let (common, extras) = (common_nodes(&majors, dev.as_ref()), Extras::of(settings, dev.as_ref()));
-        self.write_spec(files, Members::Held, &all, (&common, extras), version, may_drop, prepared)
-    }
-
-    /// What the spec has, as far as it was written or read.
-    fn known(
-        &self,
-        files: &Files,
-        members: Members,
-        prepared: &mut Prepared,
-    ) -> Result<MutexGuard<'_, Option<BTreeMap<String, cdi::Device>>>, String> {
-        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        if written.is_none() {
-            let folder = files.cdi_dir.display();
-            let spec = match store::read(&files.cdi_dir) {
-                Ok(spec) => spec,
-                Err(store::ReadError::NoSpec(why)) => {
-                    let line = format!("the CDI spec in {folder} cannot be read and is written anew: {why}");
-                    prepared.complaints.extend((members == Members::All).then_some(line));
-                    None
-                }
-                // What it has may be of use to containers, and is not to be lost.
-                Err(store::ReadError::Io(why)) => {
-                    return Err(format!("unable to read the CDI spec in {folder}: {why}"));
-                }
-            };
-            *written = Some(spec.map_or_else(Vec::new, |spec| spec.devices).into_iter().map(named).collect());
-        }
-        Ok(written)
-    }
-
     /// The spec has every device that is there, and those that are not but may still be in a pod: the kubelet gives a
     /// container that starts again the name that it was given first.
-    #[allow(clippy::too_many_arguments, reason = "each is another thing, and all are needed at once")]
     fn write_spec(
         &self,
         files: &Files,
-        members: Members,
         devices: &[(&Device, Option<&OwnNodes>)],
         (common, extras): (&[Node], Extras),
         version: &str,
         may_drop: impl Fn(&str) -> bool,
         prepared: &mut Prepared,
     ) -> Result<(), String> {
-        let mut written = self.known(files, members, prepared)?;
-        let before = written.get_or_insert_default();
-        let mut next = BTreeMap::new();
-        let mut present = Vec::new();
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = match written.take() {
+            Some(before) => before,
+            None => read_spec(files, |complaint| prepared.complaints.push(complaint))?,
+        };
+        let mut next = Members::new();
         for (device, own) in devices {
-            let name = cdi::name(&device.uuid);
-            present.push(name.clone());
-            if members == Members::Held && (!before.contains_key(&name) || may_drop(&device.uuid)) {
-                continue;
-            }
-            prepared.keeps |= members == Members::Held;
-            match own {
-                Some(own) => next.extend([named(cdi::Device::new(&device.uuid, &own.all()))]),
-                // What it was when it was last known.
-                None => next.extend(before.get(&name).cloned().map(named)),
-            }
+            next.extend(member(device, *own, &before));
         }
-        let driver = Driver::find(&files.driver_root_here, &files.driver_root, version);
-        let mut driver = driver.map_err(|error| causes(&error))?;
-        driver.files.extend(extras.files);
-        let common = [common, &extras.nodes].concat();
-        let capabilities = devices.iter().filter_map(|(_, own)| *own).flat_map(|own| &own.capabilities);
-        let mut taken: BTreeSet<String> = capabilities.map(Node::path).collect();
-        taken.extend(next.values().flat_map(cdi::Device::capabilities).map(str::to_owned));
-        for (name, device) in before.iter().filter(|(name, _)| !present.contains(name)) {
-            // The ids of old drivers are not names, so nobody can be asked about them.
-            if name.contains('_') || !may_drop(name) {
-                next.insert(name.clone(), device.clone().without(&taken));
-                prepared.keeps = true;
-            }
-        }
+        let gone = gone(&before, devices, may_drop);
+        prepared.keeps |= !gone.is_empty();
+        next.extend(gone);
         // A file that could not be written is still what containers are given by.
-        let spec = Spec::new(next.clone(), &common, &driver);
-        let changed = store::write(&files.cdi_dir, &spec).map_err(|error| causes(&error))?;
-        if changed {
-            tracing::info!(directory = %files.cdi_dir.display(), devices = next.len(), files = driver.files.len(), "the CDI spec has changed");
-        }
-        self.is_rid.store(next.is_empty(), Ordering::Relaxed);
-        *before = next;
-        Ok(())
+        let outcome = put_spec(files, &next, (common, extras), version);
+        *written = Some(if outcome.is_ok() { next } else { before });
+        outcome
     }
+}
+
+/// The devices of the spec that an earlier agent wrote.
+fn read_spec(files: &Files, complain: impl FnOnce(String)) -> Result<Members, String> {
+    let folder = files.cdi_dir.display();
+    let spec = match store::read(&files.cdi_dir) {
+        Ok(spec) => spec,
+        Err(store::ReadError::NoSpec(why)) => {
+            complain(format!("the CDI spec in {folder} cannot be read and is written anew: {why}"));
+            None
+        }
+        // What it has may be of use to containers, and is not to be lost.
+        Err(store::ReadError::Io(why)) => return Err(format!("unable to read the CDI spec in {folder}: {why}")),
+    };
+    Ok(spec.map_or_else(Vec::new, |spec| spec.devices).into_iter().map(named).collect())
+}
+
+/// A device that is there, as the spec has it: as it was when it was last known, where its numbers are not known now.
+fn member(device: &Device, own: Option<&OwnNodes>, before: &Members) -> Option<(String, cdi::Device)> {
+    match own {
+        Some(own) => Some(named(cdi::Device::new(&device.uuid, &own.all()))),
+        None => before.get(&cdi::name(&device.uuid)).cloned().map(named),
+    }
+}
+
+/// Those of the spec that are not there any more, and that a pod may hold; without what is another's by now.
+fn gone(before: &Members, devices: &[(&Device, Option<&OwnNodes>)], may_drop: impl Fn(&str) -> bool) -> Members {
+    let present: BTreeSet<String> = devices.iter().map(|(device, _)| cdi::name(&device.uuid)).collect();
+    let known = devices.iter().filter_map(|(device, own)| member(device, *own, before));
+    let taken: BTreeSet<String> =
+        known.flat_map(|(_, device)| device.capabilities().map(str::to_owned).collect::<Vec<_>>()).collect();
+    // The ids of old drivers are not names, so nobody can be asked about them.
+    let stays = |name: &String| !present.contains(name) && (name.contains('_') || !may_drop(name));
+    let gone = before.iter().filter(|(name, _)| stays(name));
+    gone.map(|(name, device)| (name.clone(), device.clone().without(&taken))).collect()
+}
+
+fn put_spec(
+    files: &Files,
+    members: &Members,
+    (common, extras): (&[Node], Extras),
+    version: &str,
+) -> Result<(), String> {
+    let driver = Driver::find(&files.driver_root_here, &files.driver_root, version);
+    let mut driver = driver.map_err(|error| causes(&error))?;
+    driver.files.extend(extras.files);
+    let common = [common, &extras.nodes].concat();
+    let spec = Spec::new(members.clone(), &common, &driver);
+    let changed = store::write(&files.cdi_dir, &spec).map_err(|error| causes(&error))?;
+    if changed {
+        tracing::info!(directory = %files.cdi_dir.display(), devices = members.len(), files = driver.files.len(), "the CDI spec has changed");
+    }
+    Ok(())
 }
 
 impl Prepared {

@@ -122,15 +122,12 @@ impl Obstacle {
     /// Whether another plugin may have the resource until it is registered here again.
     fn leaves_it_to_others(&self) -> bool {
         match self {
-            Self::SocketTaken { .. }
-            | Self::Owned { .. }
-            | Self::OwnerGone
-            | Self::Expelled { .. }
-            | Self::StreamEnded => true,
+            Self::SocketTaken { .. } | Self::Owned { .. } | Self::OwnerGone | Self::Expelled { .. } => true,
             Self::NoKubelet(_)
             | Self::Bind { .. }
             | Self::Register(_)
             | Self::NoStream
+            | Self::StreamEnded
             | Self::SocketLost
             | Self::KubeletRestarted => false,
         }
@@ -155,6 +152,7 @@ pub(crate) async fn keep_registered(serving: Serving) {
     let mut known = None;
     // Somebody else may have had the resource since it was registered last, or since this agent waits for it.
     let mut given_up = false;
+    let mut let_go = false;
     loop {
         // The first look at the directory may still be to come.
         let looked = directory.wait_for(|state| state.changes > 0).await.map(|state| state.kubelet);
@@ -177,20 +175,24 @@ pub(crate) async fn keep_registered(serving: Serving) {
         // The first list must have what pods hold from before: leaving it out would be dropping it. Who did not say it of
         // this kubelet is not waited for at every attempt.
         let met = outlet.usage.meet(kubelet);
-        if before != Some(kubelet) {
+        let is_new = before != Some(kubelet);
+        if is_new {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = learn_holders(&outlet, &paths, met) => {}
             }
         }
+        // A kubelet that goes on, and let go of us, listens to somebody else; one that dies does so too.
+        given_up |= std::mem::take(&mut let_go) && !is_new;
         let began = Instant::now();
-        let session = Session { outlet: &outlet, paths: &paths, status: &status, stop: &stop, kubelet };
+        let session = Session { outlet: &outlet, paths: &paths, status: &status, stop: &stop, kubelet, is_new };
         let mut obstacle = match session.run(&mut directory, &mut given_up).await {
             Ok(()) => return,
             Err(obstacle) => obstacle,
         };
         let setback = obstacle.setback();
         given_up |= obstacle.leaves_it_to_others();
+        let_go = matches!(obstacle, Obstacle::StreamEnded);
         let rest = pause.after(setback, began.elapsed());
         if setback == Setback::Expelled && pause.is_a_fight() {
             let directory = paths.device_plugins();
@@ -253,6 +255,8 @@ struct Session<'a> {
     status: &'a Status,
     stop: &'a CancellationToken,
     kubelet: SocketIdentity,
+    /// It was not met before: what is known of pods is its own word, and fresh.
+    is_new: bool,
 }
 
 impl Session<'_> {
@@ -340,9 +344,12 @@ impl Session<'_> {
             options: options(),
         };
         // Now that the name is ours: what another plugin gave out is not in the last reading, which may be of any age.
-        if *given_up {
+        if std::mem::take(given_up) {
             self.outlet.usage.take_over().await;
-            learn_holders(self.outlet, self.paths, self.outlet.usage.ask_again()).await;
+            if !self.is_new {
+                learn_holders(self.outlet, self.paths, self.outlet.usage.ask_again()).await;
+            }
+            self.outlet.refresh();
         }
         // A kubelet that has just started has wiped it: there is nothing to register.
         if let Some(loss) = loss(guard, &endpoint) {
@@ -372,7 +379,6 @@ impl Session<'_> {
             _ = another => return Obstacle::KubeletRestarted,
         };
         let has_ended = |open: &Streams| if is_recognised { open.kubelet == 0 } else { open.any() == 0 };
-        *given_up = false;
         self.outlet.usage.serves();
         self.status.serving(&self.outlet.resource);
         self.outlet.meter.registered();

@@ -5,6 +5,7 @@ mod state;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -59,6 +60,10 @@ pub(crate) struct Usage {
     /// What may be held, for the agent that comes after this one.
     noted: watch::Sender<Vec<GivenOut>>,
     earlier: Earlier,
+    /// Something was given out, and is not noted yet.
+    is_behind: AtomicBool,
+    /// What is known of other agents may be old.
+    pub(crate) taken_over: Notify,
     /// When the last good reading of podresources began.
     read: watch::Sender<Option<Instant>>,
 }
@@ -68,12 +73,12 @@ impl Usage {
         domain: ResourceDomain,
         settle: Duration,
         inventory: watch::Receiver<Option<Arc<NodeInventory>>>,
-        earlier: Earlier,
+        mut earlier: Earlier,
         noted: watch::Sender<Vec<GivenOut>>,
     ) -> Self {
         Self {
             ground: Ground::default(),
-            state: Mutex::new(State::new(earlier.read(), &domain)),
+            state: Mutex::new(State::new(earlier.take_first(), &domain)),
             domain,
             settle,
             inventory,
@@ -83,6 +88,8 @@ impl Usage {
             readings: watch::Sender::new(0),
             noted,
             earlier,
+            is_behind: AtomicBool::new(false),
+            taken_over: Notify::new(),
             read: watch::Sender::new(None),
         }
     }
@@ -99,12 +106,13 @@ impl Usage {
         let mut is_new = false;
         for Device { id, gpu, .. } in devices {
             state.place(id, gpu);
-            let record = Record { resource: name.clone(), at, sight: Sight::Never };
+            let record = Record { resource: name.clone(), at, sight: Sight::Never, given: true };
             let before = state.records.insert(id.clone(), record);
             is_new |= before.is_none_or(|before| before.resource != name || before.sight != Sight::Never);
         }
         drop(state);
         if is_new {
+            self.is_behind.store(true, Ordering::Relaxed);
             self.unnoted.notify_one();
         }
         self.news.notify_one();
@@ -120,8 +128,15 @@ impl Usage {
         }
     }
 
+    /// At the end: what was given out last is in no note yet. No more than that, since another agent may serve by now.
+    pub(crate) fn note_the_last(&self) {
+        if self.is_behind.load(Ordering::Relaxed) {
+            self.note();
+        }
+    }
+
     /// Hands on what is given out, if that is news.
-    pub(crate) fn note(&self) {
+    fn note(&self) {
         let state = self.state();
         // An agent that waits for another must not write its own view over what that one gives out.
         if !state.serves {
@@ -129,6 +144,7 @@ impl Usage {
         }
         let now = state.given_out(&self.domain);
         drop(state);
+        self.is_behind.store(false, Ordering::Relaxed);
         self.noted.send_if_modified(|noted| {
             let changed = *noted != now;
             if changed {
@@ -204,8 +220,11 @@ impl Usage {
 
     /// This agent has a resource from now on, and notes what is given out.
     pub(crate) fn serves(&self) {
-        self.state().serves = true;
-        self.unnoted.notify_one();
+        if !std::mem::replace(&mut self.state().serves, true) {
+            self.unnoted.notify_one();
+            // Who waits for this looks again.
+            self.readings.send_modify(|count| *count += 1);
+        }
     }
 
     /// Another agent, or plugin, may have had a resource since this kubelet was met. What it noted is learnt, as far as a
@@ -215,6 +234,12 @@ impl Usage {
         let read = spawn_blocking(move || earlier.read());
         let before = timeout(NOTES_DEADLINE, read).await.ok().and_then(Result::ok).unwrap_or_default();
         self.state().take_over(before, &self.domain);
+        self.taken_over.notify_one();
+    }
+
+    /// Whether this agent has, or had, a resource.
+    pub(crate) fn is_serving(&self) -> bool {
+        self.state().serves
     }
 
     /// Has podresources read at once: what is known may be of any age. Gives the time since when it is to be known.
@@ -241,7 +266,9 @@ impl Usage {
     pub(crate) fn held_here(&self, resource: &ResourceName) -> HashSet<String> {
         let (state, name) = (self.state(), resource.to_string());
         let listed = state.readings.last().and_then(|reading| reading.held.get(&name)).into_iter().flatten();
-        let given_out = state.records.iter().filter(|(_, record)| record.resource == name).map(|(id, _)| id);
+        // What was listed, and is no more, was just let go.
+        let is_held = |record: &Record| record.resource == name && record.sight != Sight::Listed;
+        let given_out = state.records.iter().filter(|(_, record)| is_held(record)).map(|(id, _)| id);
         listed.chain(given_out).cloned().collect()
     }
 
@@ -278,9 +305,11 @@ impl Usage {
         let state = self.state();
         let listed = state.readings.last().into_iter().flat_map(|reading| reading.held.keys());
         let listed = listed.filter_map(|name| ResourceName::recognise(name, &self.domain));
-        let given_out = state.records.values().map(|record| &record.resource);
-        let given_out = given_out.filter_map(|name| ResourceName::parse(name, &self.domain).ok());
-        listed.chain(given_out).collect::<BTreeSet<_>>().into_iter().collect()
+        let recorded = state.records.values().filter_map(|record| match record.given {
+            true => ResourceName::parse(&record.resource, &self.domain).ok(),
+            false => ResourceName::recognise(&record.resource, &self.domain),
+        });
+        listed.chain(recorded).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// Containers that the last reading says have devices of several of our resources.
@@ -349,6 +378,11 @@ impl Usage {
         if !state.is_settled(self.settle) || !state.records.iter().all(is_certain) {
             return Some(pause);
         }
+        // One reading without it is not enough.
+        let lacks = |id: &str| last.is_some_and(|reading| !reading.holds(id));
+        if state.readings.first().is_some_and(|first| first.holders.keys().any(|id| lacks(id))) {
+            return Some(pause);
+        }
         // Only for those who want to see what is allocated: nothing tells when a pod lets go.
         let is_held = state.listed(&self.domain).next().is_some();
         is_held.then_some(self.settle * HELD)
@@ -403,7 +437,7 @@ impl Usage {
                 }
                 () = self.news.notified(), if !told => {
                     pause = SOON;
-                    sleep(pause).await;
+                    let _ = timeout(pause, self.at_once.notified()).await;
                 }
             }
         }

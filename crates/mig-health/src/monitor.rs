@@ -194,7 +194,8 @@ impl Monitor {
         self.settle(now);
         for gpu in &inventory.gpus {
             let known = self.gpus.entry(gpu.uuid.clone()).or_default();
-            if gpu.fault.is_none() {
+            known.answers = gpu.fault.is_none();
+            if known.answers {
                 known.read = true;
                 known.cut = gpu.mig.is_enabled();
                 known.slices = slices(gpu);
@@ -221,6 +222,7 @@ impl Monitor {
         let may_be_there = inventory.unreadable.iter().any(|gpu| !is_gone(&gpu.fault));
         for (uuid, known) in self.gpus.iter_mut().filter(|_| !may_be_there) {
             if !inventory.gpus.iter().any(|gpu| gpu.uuid == *uuid) {
+                known.answers = false;
                 known.lost = true;
                 known.doubt = None;
                 let own = self.causes.iter_mut().filter(|(key, _)| key.gpu == *uuid);
@@ -349,10 +351,7 @@ impl Monitor {
         // What is past waits for the driver, and not for time.
         let due = doubts.chain(hang).filter(|at| *at > now);
         // A GPU that cannot be read proves nothing, and its return is another view.
-        let answers = |key: &Key| {
-            let own = Key { gpu: key.gpu.clone(), slice: None, what: What::Driver };
-            !self.causes.get(&own).is_some_and(Cause::counts)
-        };
+        let answers = |key: &Key| self.gpus.get(&key.gpu).is_some_and(|known| known.answers);
         let is_open =
             |cause: &Cause| cause.counts() && cause.ending == Some(Ending::Hardware) && cause.fading.is_none();
         let waits = !self.waiting.is_empty() || self.causes.iter().any(|(key, cause)| is_open(cause) && answers(key));

@@ -33,6 +33,9 @@ pub struct GivenOut {
     pub gpu: Option<String>,
     /// A pod was listed with it.
     pub seen: bool,
+    /// An agent gave it out; else nobody but podresources has said so, and the name may be another plugin's.
+    #[serde(default)]
+    pub given: bool,
 }
 
 /// A device that the kubelet is told is Unhealthy.

@@ -120,7 +120,8 @@ pub struct LeftOut {
 /// Names every device of the node.
 pub fn assign(inventory: &NodeInventory, terms: &Terms) -> Offers {
     let mut offers = Offers { driver_version: inventory.driver.version.clone(), ..Offers::default() };
-    for gpu in &inventory.unreadable {
+    // Those that are gone have an index that is another's by now.
+    for gpu in inventory.unreadable.iter().filter(|gpu| gpu.uuid.is_none()) {
         offers.leave_out(gpu.index, gpu.fault.message.clone());
     }
     match terms.strategy {

@@ -142,6 +142,12 @@ impl<'s> Watcher<'s> {
             let slice = left.min(if self.began.elapsed() < FIRST { FIRST_SLICE } else { SLICE });
             pulse.set(Phase::Waiting(slice));
             let answer = set.wait(slice);
+            if pulse.was_late() {
+                if let Ok(Some(event)) = &answer {
+                    self.tell(event, xids);
+                }
+                return;
+            }
             if answer.is_ok() {
                 self.failed = (0, None);
             }

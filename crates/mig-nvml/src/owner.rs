@@ -125,33 +125,32 @@ pub fn start(settings: Settings) -> std::io::Result<Feed> {
 /// Marks the view as stalled while a pass is late. Runs for as long as the thread does.
 pub async fn supervise(mut supervision: Supervision) {
     let Supervision { pulse, thread, view, deadline, .. } = &mut supervision;
-    let mut stuck: Option<(Beat, DriverState)> = None;
+    let mut stuck: Option<Beat> = None;
     loop {
         let now = Instant::now();
         // What begins later cannot be due earlier.
         let next = now + *deadline;
         let beat = pulse.get();
+        // It goes on, and reads at once how the driver does.
+        stuck = stuck.filter(|stuck| *stuck == beat);
         let due = beat.due(*deadline).unwrap_or(next);
-        if let Some((_, before)) = stuck.take_if(|(at, _)| *at != beat) {
-            // It goes on. The next pass, which may be long to come, says how the driver does.
-            view.send_if_modified(|view| {
-                let is_stalled = view.driver == DriverState::Stalled;
-                if is_stalled {
-                    view.driver = before;
-                }
-                is_stalled
-            });
-        }
         let look = match stuck {
             Some(_) => now + STUCK.min(*deadline),
             None if due <= now => {
+                stuck = Some(beat);
                 let seconds = deadline.as_secs();
                 tracing::error!(
                     "the driver has not answered for {seconds} s: serving goes on with what was last known (see the kernel's log; a hung driver needs a reset or a reboot)"
                 );
-                let mut before = DriverState::Starting;
-                view.send_modify(|view| before = std::mem::replace(&mut view.driver, DriverState::Stalled));
-                stuck = Some((beat, before));
+                pulse.mark_late();
+                view.send_if_modified(|view| {
+                    // It may have answered in this moment, and said so.
+                    let is_late = pulse.get() == beat;
+                    if is_late {
+                        view.driver = DriverState::Stalled;
+                    }
+                    is_late
+                });
                 continue;
             }
             None => due.min(next),

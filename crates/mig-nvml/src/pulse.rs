@@ -1,5 +1,6 @@
 //! What the driver's thread is at, and since when: whoever looks can tell whether it is stuck. It wakes nobody by it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,7 +22,11 @@ pub(crate) struct Beat {
 }
 
 #[derive(Debug)]
-pub(crate) struct Pulse(Mutex<Beat>);
+pub(crate) struct Pulse {
+    beat: Mutex<Beat>,
+    /// A call was late, and others were told.
+    late: AtomicBool,
+}
 
 impl Beat {
     fn of(phase: Phase) -> Self {
@@ -41,14 +46,24 @@ impl Beat {
 impl Pulse {
     /// Before the thread runs, so that a first call that hangs at once is noticed.
     pub(crate) fn new() -> Self {
-        Self(Mutex::new(Beat::of(Phase::Asking)))
+        Self { beat: Mutex::new(Beat::of(Phase::Asking)), late: AtomicBool::new(false) }
     }
 
     pub(crate) fn set(&self, phase: Phase) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Beat::of(phase);
+        *self.beat.lock().unwrap_or_else(PoisonError::into_inner) = Beat::of(phase);
     }
 
     pub(crate) fn get(&self) -> Beat {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.beat.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Others are told that it is late.
+    pub(crate) fn mark_late(&self) {
+        self.late.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether others were told so since this was asked last: only a reading says that it is over.
+    pub(crate) fn was_late(&self) -> bool {
+        self.late.swap(false, Ordering::Relaxed)
     }
 }

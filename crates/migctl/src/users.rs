@@ -48,13 +48,14 @@ impl Users {
             let why = format!("a kubelet has given devices to pods ({}) and is not running", checkpoint.display());
             return Self { holdings: Vec::new(), given_out: Vec::new(), unknown: Some(why) };
         }
+        // First: what is listed with a pod meanwhile is in one of the two.
+        let mut given_out: Vec<GivenOut> = agent::note(&context.options, GIVEN_OUT);
+        given_out.retain(|given| !given.seen);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let answer = match runtime {
             Ok(runtime) => runtime.block_on(list_holdings(&socket)).map_err(|error| causes(&error)),
             Err(error) => Err(error.to_string()),
         };
-        let mut given_out: Vec<GivenOut> = agent::note(&context.options, GIVEN_OUT);
-        given_out.retain(|given| !given.seen);
         match answer {
             Ok(holdings) => Self { holdings, given_out, unknown: None },
             Err(why) => Self { holdings: Vec::new(), given_out, unknown: Some(why) },

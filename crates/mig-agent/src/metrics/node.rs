@@ -119,7 +119,8 @@ impl Page<'_> {
         self.gauge("gpu_watched", help, watched)?;
         let is_left_out = |index| i64::from(left_out.left_out.iter().any(|out| out.gpu == index));
         let whole = gpus.iter().map(|gpu| (of_gpu(gpu), is_left_out(gpu.index)));
-        let unknown = unreadable.iter().map(|gpu| (of_unreadable(gpu), is_left_out(gpu.index)));
+        let is_out = |gpu: &UnreadableGpu| if gpu.uuid.is_some() { 1 } else { is_left_out(gpu.index) };
+        let unknown = unreadable.iter().map(|gpu| (of_unreadable(gpu), is_out(gpu)));
         let help = "Whether something of the GPU is not offered: the log says why";
         self.gauge("gpu_left_out", help, whole.chain(unknown))
     }

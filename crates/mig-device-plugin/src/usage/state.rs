@@ -1,5 +1,6 @@
 //! What is known of the devices' holders at one moment: two readings of podresources, and what was given out.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
@@ -16,16 +17,24 @@ pub(super) const UNSEEN: u32 = 12;
 
 /// Reads what an earlier agent has noted of what it gave out: at the start, and when a resource is taken over.
 #[derive(Clone)]
-pub struct Earlier(Arc<dyn Fn() -> Vec<GivenOut> + Send + Sync>);
+pub struct Earlier {
+    first: Vec<GivenOut>,
+    read: Arc<dyn Fn() -> Vec<GivenOut> + Send + Sync>,
+}
 
 impl Earlier {
-    /// It may touch the disk.
+    /// Reads at once. It may touch the disk.
     pub fn new(read: impl Fn() -> Vec<GivenOut> + Send + Sync + 'static) -> Self {
-        Self(Arc::new(read))
+        Self { first: read(), read: Arc::new(read) }
+    }
+
+    /// What was there at the start.
+    pub(super) fn take_first(&mut self) -> Vec<GivenOut> {
+        std::mem::take(&mut self.first)
     }
 
     pub(super) fn read(&self) -> Vec<GivenOut> {
-        (self.0)()
+        (self.read)()
     }
 }
 
@@ -59,6 +68,8 @@ pub(super) struct Record {
     pub(super) resource: String,
     pub(super) at: Instant,
     pub(super) sight: Sight,
+    /// By an agent, and not only listed.
+    pub(super) given: bool,
 }
 
 /// Whether podresources has listed a device since it was given out.
@@ -122,8 +133,13 @@ impl State {
         for given in before.into_iter().filter(|given| is_ours(&given.resource, &given.id, domain)) {
             self.place(&given.id, given.gpu.as_deref().unwrap_or_default());
             let sight = if given.seen { Sight::Earlier } else { Sight::Never };
-            let record = Record { resource: given.resource, at: self.met, sight };
-            self.records.entry(given.id).or_insert(record);
+            let record = Record { resource: given.resource, at: self.met, sight, given: given.given };
+            match self.records.entry(given.id) {
+                Entry::Vacant(place) => _ = place.insert(record),
+                // It was given out again since it was seen here.
+                Entry::Occupied(mut known) if sight == Sight::Never => _ = known.insert(record),
+                Entry::Occupied(_) => {}
+            }
         }
     }
 
@@ -137,7 +153,8 @@ impl State {
             record.sight = Sight::Earlier;
         }
         for (id, resource) in listed {
-            self.records.entry(id).or_insert(Record { resource, at: self.met, sight: Sight::Earlier });
+            let record = Record { resource, at: self.met, sight: Sight::Earlier, given: false };
+            self.records.entry(id).or_insert(record);
         }
     }
 
@@ -251,6 +268,7 @@ impl State {
             resource: resource.to_owned(),
             gpu: self.gpu_of(id).map(str::to_owned),
             seen,
+            given: self.records.get(id).is_some_and(|record| record.given && record.resource == resource),
         });
         given_out.collect()
     }

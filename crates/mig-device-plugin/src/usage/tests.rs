@@ -188,12 +188,22 @@ async fn what_is_held_under_a_name_of_the_configuration_is_looked_after_too() {
     learn(&usage, named("MIG-a"));
     assert_eq!(usage.next_look(SELDOM), Some(SETTLE * HELD), "nothing tells when a pod lets go");
     assert_eq!(usage.held_resources(), [], "another plugin's, as far as is known");
-    let before = usage.state().given_out(&usage.domain);
-    let usage = Usage::reading(SETTLE, nothing_runs(), before);
+    let after = |usage: &Usage| {
+        let usage = Usage::reading(SETTLE, nothing_runs(), usage.state().given_out(&usage.domain));
+        let before = usage.held_resources();
+        learn(&usage, named("MIG-a"));
+        assert_eq!(usage.held_resources(), before);
+        (usage, before)
+    };
+    let (usage, names) = after(&usage);
+    assert_eq!(names, [], "nor for the agent that comes next");
+    // Given out by this one, it is known to all that follow.
     let name = ResourceName::parse("large", &ResourceDomain::default()).unwrap();
-    assert_eq!(usage.held_resources(), std::slice::from_ref(&name));
-    learn(&usage, named("MIG-a"));
-    assert_eq!(usage.held_resources(), [name]);
+    usage.record(&name, [&device("MIG-a")].into_iter());
+    let (usage, names) = after(&usage);
+    assert_eq!(names, std::slice::from_ref(&name));
+    let (_, names) = after(&usage);
+    assert_eq!(names, [name]);
 }
 
 /// Rules 1 and 3: the kubelet is the same, and yet somebody else may have given out what podresources does not list.
@@ -204,12 +214,13 @@ async fn what_is_taken_over_from_another_agent_is_not_free_at_once() {
         resource: "nvidia.com/mig-1g.5gb".to_owned(),
         gpu: Some("GPU-0".to_owned()),
         seen: false,
+        given: true,
     }];
     let (given_out, notes) = watch::channel(vec![]);
-    let is_written = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let is_written = Arc::new(AtomicBool::new(false));
     let before = {
         let is_written = Arc::clone(&is_written);
-        Earlier::new(move || if is_written.load(std::sync::atomic::Ordering::Relaxed) { noted.clone() } else { vec![] })
+        Earlier::new(move || if is_written.load(Ordering::Relaxed) { noted.clone() } else { vec![] })
     };
     let usage = Usage::new(ResourceDomain::default(), SETTLE, nothing_runs(), before, given_out);
     usage.certainly_free_now(SETTLE).await;
@@ -218,7 +229,7 @@ async fn what_is_taken_over_from_another_agent_is_not_free_at_once() {
     assert!(notes.borrow().is_empty(), "the other agent has the file until this one serves");
     assert!(usage.is_free("MIG-a") && usage.is_unused("MIG-b"));
 
-    is_written.store(true, std::sync::atomic::Ordering::Relaxed);
+    is_written.store(true, Ordering::Relaxed);
     usage.take_over().await;
     usage.serves();
     usage.note();

@@ -24,6 +24,8 @@ pub(super) struct Known {
     /// When the last XID of memory came.
     pub(super) memory: Option<Moment>,
     pub(super) read: bool,
+    /// It could be read the last time.
+    pub(super) answers: bool,
     pub(super) cut: bool,
     pub(super) slices: Vec<Slice>,
 }
