@@ -1,12 +1,18 @@
 use std::path::Path;
 use std::time::Duration;
 
+use tonic::Code;
+
 use crate::error::CallError;
 use crate::podresources::ListRequest;
 use crate::podresources::pod_resources_lister_client::PodResourcesListerClient;
 use crate::socket::connect;
 
 const DEADLINE: Duration = Duration::from_secs(5);
+
+/// While it has been asked too often.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LAST_PAUSE: Duration = Duration::from_secs(1);
 
 /// A node may run hundreds of pods, each with many devices; the default of 4 MiB has been seen to be too small.
 const LONGEST_ANSWER: usize = 64 << 20;
@@ -32,8 +38,20 @@ pub async fn list_holdings(pod_resources_socket: &Path) -> Result<Vec<Holding>, 
     let call = async {
         let channel = connect(pod_resources_socket, DEADLINE).await?;
         let mut client = PodResourcesListerClient::new(channel).max_decoding_message_size(LONGEST_ANSWER);
-        let answer = client.list(ListRequest {}).await;
-        answer.map_err(|status| CallError::Refused { call: "PodResources.List", status: Box::new(status) })
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match client.list(ListRequest {}).await {
+                // The kubelet answers so many calls a second, of all its clients: it is a matter of milliseconds.
+                Err(status) if status.code() == Code::ResourceExhausted && pause < LAST_PAUSE => {
+                    tokio::time::sleep(pause).await;
+                }
+                answer => {
+                    let refused = |status| CallError::Refused { call: "PodResources.List", status: Box::new(status) };
+                    return answer.map_err(refused);
+                }
+            }
+            pause *= 2;
+        }
     };
     let pods = match tokio::time::timeout(DEADLINE, call).await {
         Ok(answer) => answer?.into_inner().pods,

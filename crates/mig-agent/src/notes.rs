@@ -74,7 +74,7 @@ impl Notes {
         T: Clone + Serialize + Send + Sync + 'static,
     {
         let mut fails = false;
-        while state_file::is_news(&mut devices, &over).await {
+        while state_file::is_news(&mut devices, fails, &over).await {
             let note = Note {
                 version: NOTE_VERSION,
                 boot_id: self.life.boot_id.clone(),

@@ -1,9 +1,10 @@
 //! From what the driver shows to what is offered, with a line in the log for each change that a person would ask about.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use mig_device_plugin::Wanted;
-use mig_model::{Gpu, MigMode, NodeInventory, Offers, assign};
+use mig_model::{Device, Gpu, MigMode, NodeInventory, Offers, Profile, assign};
 use mig_nvml::{DriverState, View};
 use tokio::sync::watch;
 
@@ -18,6 +19,7 @@ pub(crate) async fn follow(
 ) {
     let mut told = Vec::new();
     let mut missed = Vec::new();
+    let mut mixed = Vec::new();
     loop {
         let view = views.borrow_and_update().clone();
         let terms = chosen.borrow_and_update().clone();
@@ -27,6 +29,7 @@ pub(crate) async fn follow(
         if let (Some(inventory), Some(chosen)) = (view.inventory, terms) {
             let now = assign(&inventory, &chosen.terms);
             tell(&mut told, &view.driver, &inventory, &now);
+            tell_of_names(&mut mixed, misleading(&now));
             tell_of_unmatched(&mut missed, chosen.terms.unmatched(&now.resources));
             let now = Wanted { offers: now, container: Arc::clone(&chosen.container) };
             offers.send_if_modified(|offers| {
@@ -45,6 +48,33 @@ pub(crate) async fn follow(
             return;
         }
     }
+}
+
+/// Names by which a pod may get something else than it thinks.
+fn misleading(offers: &Offers) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (resource, devices) in &offers.resources {
+        let kind =
+            |device: &Device| device.profile.as_ref().map_or_else(|| "whole GPUs".to_owned(), Profile::to_string);
+        let kinds: BTreeSet<String> = devices.iter().map(kind).collect();
+        let usual = resource.name().strip_prefix("mig-").map(|name| name.trim_end_matches(".shared"));
+        let usual = usual.filter(|name| name.starts_with(|first: char| first.is_ascii_digit()) && name.contains("gb"));
+        let is_another = |kind: &String| usual.is_some_and(|usual| kind.replace('+', ".") != usual);
+        if kinds.len() > 1 {
+            let kinds = kinds.into_iter().collect::<Vec<_>>().join(", ");
+            lines.push(format!(
+                "{resource} has devices of several kinds ({kinds}): a pod that asks for it gets any of them"
+            ));
+        } else if let Some(kind) = kinds.iter().find(|kind| is_another(kind)) {
+            lines.push(format!("{resource} has a name by which pods expect another profile: its devices are {kind}"));
+        }
+    }
+    lines
+}
+
+fn tell_of_names(told: &mut Vec<String>, now: Vec<String>) {
+    now.iter().filter(|line| !told.contains(line)).for_each(|line| tracing::warn!("{line}"));
+    *told = now;
 }
 
 /// A name that is mistyped would share nothing, and say nothing.

@@ -4,10 +4,12 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 /// Far more than a node full of faults, or of pods.
@@ -39,12 +41,16 @@ pub(crate) fn read<T: DeserializeOwned>(file: &Path) -> io::Result<T> {
     serde_json::from_slice(&text).map_err(io::Error::other)
 }
 
-/// Waits for what has to be written next, which comes before the end if both are there.
-pub(crate) async fn is_news<T>(content: &mut watch::Receiver<T>, over: &CancellationToken) -> bool {
+/// What could not be written is tried again: a disk that is full may have room soon.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Waits for what has to be written next, or anew where that failed. It comes before the end if both are there.
+pub(crate) async fn is_news<T>(content: &mut watch::Receiver<T>, failed: bool, over: &CancellationToken) -> bool {
     tokio::select! {
         biased;
         changed = content.changed() => changed.is_ok(),
         () = over.cancelled() => false,
+        () = sleep(RETRY), if failed => true,
     }
 }
 

@@ -180,6 +180,8 @@ async fn a_gpu_that_the_driver_counts_no_more_is_not_forgotten() {
     let healthy = |scrape: &Scrape| of(scrape, "mig_agent_gpu_healthy", gone);
     let scrape = Scrape::until(&mut agent, "it is missed", |scrape| healthy(scrape) == Some(0.0));
     assert_eq!(of(&scrape, "mig_agent_gpu_left_out", gone), Some(1.0));
+    let is_gone = &[("UUID", gone), ("reason", "GpuIsGone")];
+    assert_eq!(scrape.sum("mig_agent_gpu_fault", is_gone), Some(1.0));
     assert_eq!(of(&scrape, "mig_agent_gpu_left_out", stays), Some(0.0), "it is not to blame");
     listed(&kubelet, G1, 1, 1).await;
     agent.ready(|status, _| status.contains("200"));

@@ -79,6 +79,12 @@ async fn a_bad_file_keeps_the_last_good_one_and_is_told() {
     agent.ready(|status, body| status.contains("200") && body.lines().count() == 1);
     assert!(!told(&agent.get("/").1));
     Scrape::until(&mut agent, "it is good again", |scrape| scrape.sum(RELOADED, &[]) == Some(1.0));
+    // The same as before the mistake: nothing changes, and yet the log's last word is not the mistake.
+    agent.lines("the configuration is in force", 2);
+    swap("..2");
+    agent.lines("the last good one stays in force", 3);
+    swap("..3");
+    agent.lines("the configuration is in force", 3);
 }
 
 #[tokio::test]

@@ -164,7 +164,7 @@ async fn a_policy_that_is_wrong_is_said_at_once_with_its_line() {
     assert!(line.contains("policy.yaml") && line.contains("line 3") && line.contains("sometimes"), "{line}");
     let mut agent = node.agent(&["--health-policy=/nowhere/policy.yaml"]);
     assert_eq!(agent.ended().code(), Some(1));
-    agent.line("unable to read the health policy /nowhere/policy.yaml");
+    agent.line("the health policy /nowhere/policy.yaml: unable to read it");
 }
 
 /// NVIDIA's #189, #234, #426: what is unhealthy stays so until the plugin is restarted.
@@ -432,6 +432,10 @@ async fn without_a_place_for_its_state_the_agent_says_so_once_and_goes_on() {
     }
     agent.line("a restart of the agent forgets faults (see --state-dir)");
     assert_eq!(agent.log().matches("forgets faults").count(), 1);
+    // As soon as there is room for it, and though nothing happens.
+    fs::remove_file(node.path("taken")).unwrap();
+    agent.line("faults are kept in");
+    assert!(fs::read_to_string(below.join("health.json")).unwrap().contains("XID 79"));
 }
 
 #[tokio::test]

@@ -217,6 +217,27 @@ async fn of_two_agents_the_second_waits_for_the_first_to_go() {
     third.ready(|status, _| status.contains("200"));
 }
 
+/// They share no socket, and yet one could give a whole GPU to a pod, and the other a slice of it to another.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_agents_that_offer_other_names_do_not_serve_one_kubelet() {
+    for other in [["--mig-strategy", "none"], ["--resource-domain", "example.org"]] {
+        let node = Node::new("demo");
+        let kubelet = node.kubelet().await;
+        let first = node.agent(&[]);
+        listed(&kubelet, G1, 9, 9).await;
+        let mut second = Agent::start(node.agent_command(&fake_library(), &other), node.path("second.log"));
+        second.ready(|status, body| status.contains("503") && body.contains("another mig-agent serves"));
+        assert_eq!(kubelet.resources().len(), 3, "it offers nothing");
+        first.kill();
+        second.ready(|status, _| status.contains("200"));
+        assert!(kubelet.resources().len() > 3);
+        second.send(Signal::TERM);
+        assert_eq!(second.ended().code(), Some(0));
+        assert!(!node.path("kubelet/device-plugins/mig-agent.lock").exists(), "nothing of it is left");
+        assert_eq!(kubelet.violations(), []);
+    }
+}
+
 /// A kubelet that lets go of the agent each time is one that listens to somebody else, whose name is not known.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_unknown_rival_is_met_with_patience() {

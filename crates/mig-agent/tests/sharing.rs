@@ -160,6 +160,22 @@ async fn a_request_for_two_shares_is_refused_where_that_is_told() {
     ask(whole).await.unwrap();
 }
 
+/// A configuration may call a resource what it likes, but not without a word.
+#[tokio::test]
+async fn names_that_promise_another_profile_are_told() {
+    let node = Node::new("demo");
+    let kubelet = node.kubelet().await;
+    let renamed = time_slicing("resources: [{name: mig-2g.10gb, replicas: 2, rename: mig-4g.20gb}]");
+    let mut agent = agent(&node, &renamed, &[]);
+    listed(&kubelet, "nvidia.com/mig-4g.20gb", 2, 2).await;
+    agent.line("nvidia.com/mig-4g.20gb has a name by which pods expect another profile: its devices are 2g.10gb");
+    write(&node, "version: v1\nresources: {mig: [{pattern: \"*\", name: any}]}\n");
+    agent.line("nvidia.com/any has devices of several kinds (1g.5gb, 2g.10gb, 3g.20gb)");
+    write(&node, "version: v1\nresources: {mig: [{pattern: 1g.5gb, name: small}]}\n");
+    listed(&kubelet, "nvidia.com/small", 9, 9).await;
+    assert!(!agent.log().contains("small has"), "{}", agent.log());
+}
+
 /// Every way in which NVIDIA's schema names devices.
 #[tokio::test]
 async fn only_the_devices_that_are_named_are_shared() {

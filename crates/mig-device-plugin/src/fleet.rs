@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use crate::claim::Claim;
 use crate::container::ContainerSettings;
 use crate::follow::follow;
 use crate::metrics::Metrics;
@@ -85,7 +86,9 @@ pub async fn run(
         let metrics = settings.metrics.clone();
         async move { usage.watch(socket, &metrics).await }
     });
+    let claim = Arc::new(Claim::new(&settings.paths.device_plugins()));
     let mut fleet = Fleet {
+        claim,
         settings,
         status,
         directory,
@@ -168,6 +171,7 @@ struct Fleet {
     servers: JoinSet<ResourceName>,
     /// What is Unhealthy was told.
     tells: bool,
+    claim: Arc<Claim>,
 }
 
 /// A resource that has a server.
@@ -235,6 +239,7 @@ impl Fleet {
             paths: self.settings.paths.clone(),
             directory: self.directory.clone(),
             status: Arc::clone(&self.status),
+            claim: Arc::clone(&self.claim),
             stop: stop.clone(),
         };
         let name = resource.clone();

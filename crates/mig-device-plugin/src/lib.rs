@@ -12,6 +12,7 @@
 mod authority;
 mod callers;
 mod cdi;
+mod claim;
 mod container;
 mod fleet;
 mod follow;

@@ -131,7 +131,8 @@ impl Outlet {
             changed
         });
         drop(activity);
-        if changed {
+        // What the kubelet is not told is no news of the list.
+        if changed && self.roster().to_wire() != before.to_wire() {
             let roster = self.roster();
             let healthy = roster.entries().iter().filter(|entry| entry.is_healthy()).count();
             tracing::info!(resource = %self.resource, devices = roster.entries().len(), healthy, "the list has changed");

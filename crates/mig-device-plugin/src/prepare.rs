@@ -157,7 +157,7 @@ impl Prepare {
                 Ok(nodes) => Some(nodes),
                 Err(why) => {
                     mark(device, "NoDeviceNumbers", &why);
-                    prepared.block(device, &why);
+                    prepared.block(device, "NoDeviceNumbers", &why);
                     None
                 }
             });
@@ -176,7 +176,7 @@ impl Prepare {
                     Err(error) => {
                         let why = causes(&error);
                         mark(device, "NoDeviceNode", &why);
-                        prepared.block(device, &why);
+                        prepared.block(device, "NoDeviceNode", &why);
                     }
                 }
             }
@@ -273,8 +273,8 @@ fn put_spec(
 
 impl Prepared {
     /// Of all replicas of a device once.
-    fn block(&mut self, device: &Device, why: &str) {
-        let line = format!("{}: {why}", device.uuid);
+    fn block(&mut self, device: &Device, reason: &str, why: &str) {
+        let line = format!("{} is Unhealthy ({reason}): {why}", device.uuid);
         if !self.complaints[..self.blocking].contains(&line) {
             self.complaints.insert(self.blocking, line);
             self.blocking += 1;

@@ -17,7 +17,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use kubelet::deviceplugin::device_plugin_server::DevicePluginServer;
-use kubelet::{CallError, DirectoryState, KubeletPaths, Registration, SocketIdentity, causes, register};
+use kubelet::{CallError, DirectoryState, KubeletPaths, Registration, SocketIdentity, causes, is_plugin, register};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
@@ -27,6 +27,7 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 
 use crate::callers::admit;
+use crate::claim::Claim;
 use crate::outlet::Outlet;
 use crate::pause::{Pause, Setback};
 use crate::rival;
@@ -59,6 +60,7 @@ pub(crate) struct Serving {
     pub(crate) paths: KubeletPaths,
     pub(crate) directory: watch::Receiver<DirectoryState>,
     pub(crate) status: Arc<Status>,
+    pub(crate) claim: Arc<Claim>,
     pub(crate) stop: CancellationToken,
 }
 
@@ -86,6 +88,10 @@ enum Obstacle {
     )]
     SocketTaken { socket: String },
     #[error(
+        "another mig-agent serves this kubelet: this node has two, and this one offers nothing while the other is there (uninstall one of the two releases, or keep them apart by nodeSelector)"
+    )]
+    NodeTaken,
+    #[error(
         "another device plugin offers it: {socket} answers in {}. Of two owners of one name the kubelet serves neither for long, so this agent leaves it alone until that plugin is gone (take it off this node: NVIDIA's chart by nodeSelector, the GPU operator's by devicePlugin.enabled=false, GKE's by the node's label gke-no-default-nvidia-gpu-device-plugin=true)",
         directory.display()
     )]
@@ -112,6 +118,7 @@ impl Obstacle {
             Self::StreamEnded => "StreamEnded",
             Self::SocketLost => "SocketLost",
             Self::SocketTaken { .. } => "SocketTaken",
+            Self::NodeTaken => "NodeTaken",
             Self::Owned { .. } => "Owned",
             Self::OwnerGone => "OwnerGone",
             Self::Expelled { .. } => "Expelled",
@@ -122,7 +129,11 @@ impl Obstacle {
     /// Whether another plugin may have the resource until it is registered here again.
     fn leaves_it_to_others(&self) -> bool {
         match self {
-            Self::SocketTaken { .. } | Self::Owned { .. } | Self::OwnerGone | Self::Expelled { .. } => true,
+            Self::SocketTaken { .. }
+            | Self::NodeTaken
+            | Self::Owned { .. }
+            | Self::OwnerGone
+            | Self::Expelled { .. } => true,
             Self::NoKubelet(_)
             | Self::Bind { .. }
             | Self::Register(_)
@@ -136,7 +147,7 @@ impl Obstacle {
     fn setback(&self) -> Setback {
         match self {
             Self::KubeletRestarted | Self::OwnerGone => Setback::None,
-            Self::SocketTaken { .. } | Self::Owned { .. } => Setback::Taken,
+            Self::SocketTaken { .. } | Self::NodeTaken | Self::Owned { .. } => Setback::Taken,
             Self::StreamEnded | Self::NoStream | Self::Expelled { .. } => Setback::Expelled,
             // Its socket is there a moment before it listens.
             Self::Register(CallError::Connect { .. }) => Setback::Absence,
@@ -147,7 +158,7 @@ impl Obstacle {
 
 /// Keeps one resource registered until told to stop.
 pub(crate) async fn keep_registered(serving: Serving) {
-    let Serving { outlet, paths, mut directory, status, stop } = serving;
+    let Serving { outlet, paths, mut directory, status, claim, stop } = serving;
     let mut pause = Pause::default();
     let mut known = None;
     // Somebody else may have had the resource since it was registered last, or since this agent waits for it.
@@ -185,7 +196,8 @@ pub(crate) async fn keep_registered(serving: Serving) {
         // A kubelet that goes on, and let go of us, listens to somebody else; one that dies does so too.
         given_up |= std::mem::take(&mut let_go) && !is_new;
         let began = Instant::now();
-        let session = Session { outlet: &outlet, paths: &paths, status: &status, stop: &stop, kubelet, is_new };
+        let session =
+            Session { outlet: &outlet, paths: &paths, status: &status, claim: &claim, stop: &stop, kubelet, is_new };
         let mut obstacle = match session.run(&mut directory, &mut given_up).await {
             Ok(()) => return,
             Err(obstacle) => obstacle,
@@ -253,6 +265,7 @@ struct Session<'a> {
     outlet: &'a Arc<Outlet>,
     paths: &'a KubeletPaths,
     status: &'a Status,
+    claim: &'a Claim,
     stop: &'a CancellationToken,
     kubelet: SocketIdentity,
     /// It was not met before: what is known of pods is its own word, and fresh.
@@ -322,6 +335,14 @@ impl Session<'_> {
 
     async fn bind(&self, endpoint: &str) -> Result<Socket, Obstacle> {
         let directory = self.paths.device_plugins();
+        match self.claim.take() {
+            Ok(true) => {}
+            Ok(false) if is_plugin(&directory.join(endpoint)).await => {
+                return Err(Obstacle::SocketTaken { socket: endpoint.to_owned() });
+            }
+            Ok(false) => return Err(Obstacle::NodeTaken),
+            Err(source) => return Err(Obstacle::Bind { directory, source }),
+        }
         match Socket::bind(&directory, endpoint).await {
             Ok(Some(socket)) => Ok(socket),
             Ok(None) => Err(Obstacle::SocketTaken { socket: endpoint.to_owned() }),

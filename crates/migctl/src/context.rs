@@ -1,3 +1,6 @@
+use std::sync::mpsc;
+use std::time::Duration;
+
 use mig_model::{GpuSurvey, NodeSurvey};
 use mig_nvml::{DriverError, Hardware, NodeLock, Roots};
 
@@ -20,7 +23,44 @@ pub(crate) struct Node {
     pub(crate) survey: NodeSurvey,
 }
 
+/// For verbs that only look, and go on without the driver.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Patience {
+    /// Give up on a driver that has not answered for so long: 30s, or a number of seconds
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = seconds)]
+    pub(crate) timeout: Duration,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let number: Option<u64> = text.strip_suffix('s').unwrap_or(text).parse().ok();
+    let number = number.filter(|number| (1..=86_400).contains(number));
+    number.map(Duration::from_secs).ok_or_else(|| "expected a time from 1s to 86400s".to_owned())
+}
+
+impl Patience {
+    pub(crate) fn exhausted(&self) -> Failure {
+        let message = format!("the driver has not answered for {} s", self.timeout.as_secs());
+        Failure::failed("DriverHangs", message)
+            .hint("see the kernel's log; a hung driver needs a reset of its GPU, or a restart of the node")
+    }
+}
+
 impl Context {
+    /// Lets the driver be asked on a thread of its own, which one that hangs does not give back; nothing then.
+    pub(crate) fn patiently<T: Send + 'static>(
+        &self,
+        timeout: Duration,
+        ask: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (answer, answered) = mpsc::channel();
+        let own = self.clone();
+        std::thread::spawn(move || {
+            // Nobody may wait for it any more.
+            let _ = answer.send(ask(&own));
+        });
+        answered.recv_timeout(timeout).ok()
+    }
+
     pub(crate) fn new(options: Options) -> Self {
         Self { output: Output::new(&options), options }
     }

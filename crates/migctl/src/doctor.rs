@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use mig_model::{GpuSurvey, NodeSurvey};
 use serde::Serialize;
 
-use crate::context::Context;
+use crate::context::{Context, Patience};
 use crate::failure::Failure;
 use crate::paper::{Ink, Paper};
 use crate::selection;
@@ -24,6 +24,9 @@ pub(crate) struct Args {
     /// Where the host's /dev, /etc and /usr are: in a container, where they are mounted
     #[arg(long, value_name = "DIR", default_value = "/")]
     root: PathBuf,
+
+    #[command(flatten)]
+    patience: Patience,
 }
 
 #[derive(Serialize)]
@@ -69,7 +72,16 @@ struct Told<'s> {
 pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let places = Places { context, root: &args.root };
     let mut findings = Vec::new();
-    let survey = driver::start(&places, &mut findings);
+    let survey = match context.patiently(args.patience.timeout, driver::start) {
+        Some((survey, finding)) => {
+            findings.push(finding);
+            survey
+        }
+        None => {
+            findings.push(driver::hangs(&args.patience));
+            None
+        }
+    };
     let told = match &survey {
         Some(survey) => Some(Told { survey, gpus: selection::to_read(&context.options.gpuid, survey)? }),
         None => None,

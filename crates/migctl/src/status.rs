@@ -4,17 +4,13 @@ mod cells;
 mod draw;
 mod faults;
 
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::time::Duration;
-
 use mig_model::plan::place;
 use mig_model::{
-    ComputeInstance, Driver, Fault, GpuInstance, GpuSurvey, GpuUuid, MigUuid, NodeSurvey, Placement, Profile,
-    UnreadableGpu,
+    ComputeInstance, Driver, Fault, GpuInstance, GpuSurvey, GpuUuid, MigUuid, Placement, Profile, UnreadableGpu,
 };
 use serde::Serialize;
 
-use crate::context::Context;
+use crate::context::{Context, Patience};
 use crate::failure::Failure;
 use crate::list::Mig;
 use crate::paper::Paper;
@@ -32,9 +28,8 @@ pub(crate) struct Args {
     #[arg(long)]
     ascii: bool,
 
-    /// Give up on a driver that has not answered for so many seconds, and tell what the node's agent knows
-    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    timeout: u64,
+    #[command(flatten)]
+    patience: Patience,
 }
 
 #[derive(Serialize)]
@@ -118,7 +113,14 @@ struct Fitting {
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let known = Faults::read(&context.options);
-    let survey = survey(args, context, &known)?;
+    let asked = context.patiently(args.patience.timeout, |own| own.node().map(|node| node.survey));
+    let survey = match asked {
+        Some(survey) => survey?,
+        None => {
+            let failure = args.patience.exhausted();
+            return Err(known.summary().into_iter().fold(failure, Failure::hint));
+        }
+    };
     let gpus = selection::to_read(&context.options.gpuid, &survey)?;
     let users = Users::read(context);
     users.warn_if_unknown(context);
@@ -129,26 +131,6 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let answer = Answer { driver: &survey.driver, pods_known: users.are_known(), gpus, unreadable, gone };
     let paper = Paper::new(context, args.ascii);
     context.output.drawing(&answer, |answer| draw::draw(&paper, answer, args.details))
-}
-
-/// On a thread of its own: a driver that hangs does not give it back.
-fn survey(args: &Args, context: &Context, known: &Faults) -> Result<NodeSurvey, Failure> {
-    let (answer, answered) = mpsc::channel();
-    let own = context.clone();
-    std::thread::spawn(move || {
-        // Nobody waits for it any more.
-        let _ = answer.send(own.node().map(|node| node.survey));
-    });
-    match answered.recv_timeout(Duration::from_secs(args.timeout)) {
-        Ok(survey) => survey,
-        Err(RecvTimeoutError::Timeout) => {
-            let message = format!("the driver has not answered for {} s", args.timeout);
-            let failure = Failure::failed("DriverHangs", message)
-                .hint("see the kernel's log; a hung driver needs a reset of its GPU, or a restart of the node");
-            Err(known.summary().into_iter().fold(failure, Failure::hint))
-        }
-        Err(RecvTimeoutError::Disconnected) => Err(Failure::failed("Driver", "the reading of the GPUs has failed")),
-    }
 }
 
 fn cut<'s>(survey: &'s GpuSurvey, users: &Users, known: &Faults) -> Cut<'s> {

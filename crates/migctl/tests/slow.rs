@@ -22,3 +22,12 @@ fn a_driver_that_hangs_is_named() {
         assert!(line.starts_with(says), "{call}: {line}");
     }
 }
+
+/// Files can be looked at without it.
+#[test]
+fn the_doctor_does_not_wait_for_a_driver_for_ever() {
+    let machine = Machine::written(&format!("faults: [{{ call: nvmlDeviceGetMigMode, delay: never }}]\n{CUT}"));
+    let text = machine.transcript("doctor --timeout 1s");
+    assert!(text.contains("the driver has not answered for 1 s") && text.contains("kernel-module"), "{text}");
+    assert!(text.ends_with("exit 1\n"), "{text}");
+}

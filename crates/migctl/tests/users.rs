@@ -179,6 +179,15 @@ exit 4
     assert!(machine.transcript("destroy instance --instanceid 11").ends_with("exit 0\n"));
 }
 
+/// It answers so many calls a second, of whomever; and a change of many instances asks it before each.
+#[test]
+fn a_kubelet_that_was_asked_too_often_is_asked_again() {
+    let machine = Machine::written(CUT);
+    let _kubelet = PretendedKubelet::start_busy(&machine.kubelet_root(), 4, &[("training", OTHER)]);
+    let text = machine.transcript("destroy instance --instanceid 11");
+    assert!(text.ends_with("exit 0\n"), "{text}");
+}
+
 #[test]
 fn a_kubelet_that_does_not_say_is_no_permission() {
     let machine = Machine::written(CUT);

@@ -10,7 +10,7 @@ use super::schema::{File, Flags};
 const LONGEST: u64 = 1 << 20;
 
 /// The file's text, or why there is none, in one line.
-pub(super) fn text(path: &Path) -> Result<String, String> {
+pub(crate) fn text(path: &Path) -> Result<String, String> {
     // What is no plain file may never end, or never begin.
     let metadata = fs::metadata(path).map_err(|error| format!("unable to read it: {error}"))?;
     if !metadata.is_file() {

@@ -150,7 +150,8 @@ fn settle(
             }
             let ignored = ignored.join(", ");
             let is_news = chosen.borrow().as_deref() != Some(&next);
-            let is_told = is_news || is_asked;
+            // It was bad meanwhile, and is again what is in force.
+            let is_told = is_news || is_asked || standing.borrow().problem.is_some();
             if is_told && !ignored.is_empty() {
                 tracing::warn!("of the configuration file, these have no effect here: {ignored}");
             }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use clap::ArgAction;
 use clap::builder::BoolishValueParser;
 use mig_health::{Policy, PolicyError, Settings, Switches, parse};
@@ -55,8 +55,8 @@ impl HealthArgs {
     /// What is wrong with it is said at once.
     pub(crate) fn rules(&self) -> anyhow::Result<Rules> {
         let read = |file: &PathBuf| {
-            let text = std::fs::read_to_string(file)
-                .with_context(|| format!("unable to read the health policy {}", file.display()))?;
+            let text = crate::config::file::text(file)
+                .map_err(|why| anyhow!("the health policy {}: {why}", file.display()))?;
             parse(&text).with_context(|| format!("the health policy {} is wrong", file.display()))
         };
         let file = self.health_policy.as_ref().map(read).transpose()?;

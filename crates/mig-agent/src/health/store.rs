@@ -63,7 +63,7 @@ impl Store {
     pub(crate) async fn keep(self, mut records: watch::Receiver<Record>, over: CancellationToken) {
         let mut fails = false;
         let mut exists = self.before.is_some();
-        while state_file::is_news(&mut records, &over).await {
+        while state_file::is_news(&mut records, fails, &over).await {
             let record = Record {
                 boot_id: self.life.boot_id.clone(),
                 kubelet_root: self.life.kubelet_root.clone(),

@@ -162,7 +162,12 @@ impl Page<'_> {
             push(&mut labels, "reason", gpu.fault.as_ref()?.kind);
             Some((labels, 1))
         });
-        self.gauge("gpu_fault", "GPUs that cannot be used, and why; always 1", gpus)?;
+        let unreadable = inventory.into_iter().flat_map(|inventory| &inventory.unreadable).map(|gpu| {
+            let mut labels = of_unreadable(gpu);
+            push(&mut labels, "reason", gpu.fault.kind);
+            (labels, 1)
+        });
+        self.gauge("gpu_fault", "GPUs that cannot be used, and why; always 1", gpus.chain(unreadable))?;
         let mut reasons: BTreeMap<(ResourceName, String), &str> = BTreeMap::new();
         for resource in known.status.resources() {
             for Listed { device, vanished, .. } in resource.devices {

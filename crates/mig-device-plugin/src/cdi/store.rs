@@ -49,6 +49,13 @@ pub(crate) fn read(folder: &Path) -> Result<Option<Spec>, ReadError> {
     Ok(Some(serde_json::from_slice(&text)?))
 }
 
+/// Whether the file is just this. What is longer, or never ends, is not read on.
+fn is_there(path: &Path, text: &[u8]) -> bool {
+    let mut before = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(text.len() as u64 + 1).read_to_end(&mut before));
+    read.is_ok() && before == text
+}
+
 /// Puts the spec there, or takes it away when it has no device. Says whether anything had to be done.
 pub(crate) fn write(folder: &Path, spec: &Spec) -> Result<bool, WriteError> {
     let path = folder.join(FILE);
@@ -63,7 +70,7 @@ fn put(folder: &Path, path: &Path, spec: &Spec) -> io::Result<bool> {
         };
     }
     let text = serde_json::to_string(spec)? + "\n";
-    if fs::read(path).is_ok_and(|before| before == text.as_bytes()) {
+    if is_there(path, text.as_bytes()) {
         return Ok(false);
     }
     if !folder.is_dir() {
@@ -138,6 +145,12 @@ mod tests {
             fs::write(root.path().join(FILE), text).unwrap();
             assert!(matches!(read(root.path()), Err(ReadError::NoSpec(_))));
         }
+        // What never ends is none either, and makes room.
+        fs::remove_file(root.path().join(FILE)).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", root.path().join(FILE)).unwrap();
+        assert!(matches!(read(root.path()), Err(ReadError::NoSpec(_))));
+        assert!(write(root.path(), &spec(&["MIG-a"])).unwrap());
+        assert_eq!(read(root.path()).unwrap(), Some(spec(&["MIG-a"])));
         fs::remove_file(root.path().join(FILE)).unwrap();
         fs::create_dir(root.path().join(FILE)).unwrap();
         assert!(matches!(read(root.path()), Err(ReadError::Io(_))), "what cannot be read may be one");

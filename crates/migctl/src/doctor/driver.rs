@@ -6,6 +6,7 @@ use mig_model::NodeSurvey;
 use mig_nvml::{DriverError, LibraryError};
 
 use super::{Finding, Places, Told};
+use crate::context::{Context, Patience};
 
 /// The first driver branch with MIG on each product, by words of its name, as NVIDIA's MIG user guide has it.
 const MINIMUM: [(&[&str], u32); 12] = [
@@ -24,26 +25,30 @@ const MINIMUM: [(&[&str], u32); 12] = [
 ];
 
 /// Starts NVML and lets it tell everything.
-pub(super) fn start(places: &Places<'_>, findings: &mut Vec<Finding>) -> Option<NodeSurvey> {
-    let hardware = match places.context.hardware() {
+pub(super) fn start(context: &Context) -> (Option<NodeSurvey>, Finding) {
+    let hardware = match context.hardware() {
         Ok(hardware) => hardware,
-        Err(error) => {
-            findings.push(broken(&error));
-            return None;
-        }
+        Err(error) => return (None, broken(&error)),
     };
     let library = hardware.library();
     match hardware.survey() {
         Ok(survey) => {
-            findings.push(Finding::ok("library", format!("NVML {} from {library}", survey.driver.nvml)));
-            Some(survey)
+            let finding = Finding::ok("library", format!("NVML {} from {library}", survey.driver.nvml));
+            (Some(survey), finding)
         }
         Err(error) => {
             let message = format!("{library} starts, and then: {error}");
-            findings.push(Finding::problem("library", message).advice(KERNEL_LOG));
-            None
+            (None, Finding::problem("library", message).advice(KERNEL_LOG))
         }
     }
+}
+
+/// It does not come back.
+pub(super) fn hangs(patience: &Patience) -> Finding {
+    let hang = patience.exhausted();
+    Finding::problem("library", hang.message)
+        .advice("a hung driver needs a reset of its GPU, or a restart of the node")
+        .advice(KERNEL_LOG)
 }
 
 const KERNEL_LOG: &str = "the kernel's log may say why: dmesg | grep -e NVRM -e Xid";

@@ -1,5 +1,6 @@
 //! A kubelet that only says which pods hold what.
 
+#![allow(dead_code, reason = "each test file uses its part")]
 #![allow(clippy::unwrap_used, reason = "clippy takes only test functions for tests")]
 
 use std::path::Path;
@@ -20,6 +21,8 @@ pub(crate) struct PretendedKubelet {
 struct Lister {
     /// How often there are no pods yet.
     early: AtomicUsize,
+    /// How often it has been asked too often.
+    busy: AtomicUsize,
     pods: Option<Vec<PodResources>>,
 }
 
@@ -27,6 +30,9 @@ struct Lister {
 impl PodResourcesLister for Lister {
     async fn list(&self, _: Request<ListRequest>) -> Result<Response<ListResponse>, Status> {
         let before = |early: usize| early.checked_sub(1);
+        if self.busy.fetch_update(Ordering::SeqCst, Ordering::SeqCst, before).is_ok() {
+            return Err(Status::resource_exhausted("rejected by rate limit"));
+        }
         if self.early.fetch_update(Ordering::SeqCst, Ordering::SeqCst, before).is_ok() {
             return Ok(Response::new(ListResponse { pods: Vec::new() }));
         }
@@ -45,13 +51,26 @@ impl PretendedKubelet {
 
     /// The same, but the first `early` answers have no pods.
     pub(crate) fn start_late(root: &Path, early: usize, pods: Option<&[(&str, &str)]>) -> Self {
+        Self::begin(root, early, 0, pods)
+    }
+
+    /// The same, but so many times it has been asked too often.
+    pub(crate) fn start_busy(root: &Path, busy: usize, pods: &[(&str, &str)]) -> Self {
+        Self::begin(root, 0, busy, Some(pods))
+    }
+
+    fn begin(root: &Path, early: usize, busy: usize, pods: Option<&[(&str, &str)]>) -> Self {
         let folder = root.join("pod-resources");
         std::fs::create_dir_all(&folder).unwrap();
         let pods = pods.map(|pods| pods.iter().map(|(name, device)| pod(name, device)).collect());
         let runtime = Runtime::new().unwrap();
         let inside = runtime.enter();
         let listener = UnixListener::bind(folder.join("kubelet.sock")).unwrap();
-        let service = PodResourcesListerServer::new(Lister { early: AtomicUsize::new(early), pods });
+        let service = PodResourcesListerServer::new(Lister {
+            early: AtomicUsize::new(early),
+            busy: AtomicUsize::new(busy),
+            pods,
+        });
         let server = tonic::transport::Server::builder().add_service(service);
         runtime.spawn(server.serve_with_incoming(UnixListenerStream::new(listener)));
         drop(inside);
