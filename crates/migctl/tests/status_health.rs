@@ -124,6 +124,16 @@ exit 0
 
 "#]]
     );
+    // What health.json has, too, is told once.
+    let slice = "MIG-aaaaaaaa-0000-5000-8000-000000000002";
+    record(&machine, "this");
+    let of_slice = one(slice, "Xid", "XID 94: a; b; well again after a reset");
+    let of_gpu = slices.iter().map(|slice| one(slice, "Xid", "XID 79: a; b; well again after a reset"));
+    machine.note("unhealthy.json", "this", &of_gpu.chain([of_slice]).collect::<Vec<_>>().join(","));
+    let text = machine.transcript("status");
+    assert_eq!((text.matches("XID 94").count(), text.matches("XID 79").count()), (1, 1), "{text}");
+    fs::remove_file(machine.path("run/health.json")).unwrap();
+    machine.note("unhealthy.json", "this", &list.join(","));
     let told = machine.json("status");
     assert_eq!(told["gpus"][0]["unhealthy"][0]["kind"], "Unwatched");
     assert_eq!(told["gone"][0]["kind"], "Vanished");

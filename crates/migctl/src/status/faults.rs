@@ -72,7 +72,7 @@ impl Faults {
         };
         // One slice's own is not all slices'.
         let own = self.of(uuid).chain(common.into_iter().filter(|_| !is_single(gpu)));
-        all.extend(own.filter(|wrong| !all.contains(wrong)).collect::<Vec<_>>());
+        all.extend(own.filter(|wrong| !wrong.is_in(&all)).collect::<Vec<_>>());
         all
     }
 
@@ -80,10 +80,10 @@ impl Faults {
     pub(super) fn of_slice(&self, gpu: &Gpu, uuid: &MigUuid) -> Vec<Wrong> {
         let of_gpu = self.of_gpu(gpu);
         let mut all: Vec<Wrong> = self.held(None, Some(uuid.as_str())).collect();
-        let more: Vec<Wrong> = self.of(uuid.as_str()).filter(|wrong| !all.contains(wrong)).collect();
+        let more: Vec<Wrong> = self.of(uuid.as_str()).filter(|wrong| !wrong.is_in(&all)).collect();
         all.extend(more);
         all.retain(|wrong| {
-            !of_gpu.contains(wrong) && gpu.fault.as_ref().is_none_or(|fault| *wrong != Wrong::from(fault))
+            !wrong.is_in(&of_gpu) && gpu.fault.as_ref().is_none_or(|fault| *wrong != Wrong::from(fault))
         });
         all
     }
@@ -128,6 +128,17 @@ fn clean(text: &str) -> String {
 impl Wrong {
     fn new(kind: &str, message: &str) -> Self {
         Self { kind: clean(kind), message: clean(message) }
+    }
+}
+
+impl Wrong {
+    /// Whether one of these is the same; of two messages one may go on to say when it is over.
+    fn is_in(&self, others: &[Self]) -> bool {
+        let is_same = |other: &Self| {
+            let (one, two) = (&self.message, &other.message);
+            self.kind == other.kind && (one.starts_with(two) || two.starts_with(one))
+        };
+        others.iter().any(is_same)
     }
 }
 
